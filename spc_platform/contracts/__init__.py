@@ -1,0 +1,14 @@
+"""Table contracts: the only place where a column is first named. No I/O, no dagster."""
+
+from spc_platform.contracts import core, prepared, production, raw, site, spc
+from spc_platform.contracts.table import Column, Table
+
+LAKE_TABLES: dict[str, Table] = {
+    table.name: table
+    for module in (raw, core, prepared, spc, production)
+    for table in vars(module).values()
+    if isinstance(table, Table)
+}
+"""Every table of the lake by name."""
+
+__all__ = ["LAKE_TABLES", "Column", "Table", "core", "prepared", "production", "raw", "site", "spc"]

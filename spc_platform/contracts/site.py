@@ -1,0 +1,179 @@
+"""Tables of a site folder: the plant as data. File ``<name>.csv`` of the folder holds table ``<name>``."""
+
+from __future__ import annotations
+
+from spc_platform.contracts.production import TIME_ELEMENTS
+from spc_platform.contracts.spc import CHARTS, ESTIMATORS
+from spc_platform.contracts.table import Table, code, count, identifier, moment, number, text
+
+EQUIPMENT_LEVELS = ("site", "area", "work_center", "work_unit")
+SUBGROUPINGS = ("consecutive", "key", "individual")
+IMPUTATIONS = ("none", "state_median")
+CALENDAR_KINDS = ("holiday", "planned_maintenance", "break", "no_production")
+
+
+EQUIPMENT = Table(
+    name="equipment",
+    description="Equipment hierarchy (ISA-95): site, area, work centers (lines), work units (stations).",
+    columns=(
+        identifier("equipment_id", "Identity."),
+        code("equipment_level", "Level in the hierarchy.", EQUIPMENT_LEVELS),
+        identifier("parent_equipment_id", "Equipment of the next level up; empty for the site.", nullable=True),
+        text("description", "What it is."),
+    ),
+    key=("equipment_id",),
+    partitioned=False,
+)
+
+CHARACTERISTICS = Table(
+    name="characteristics",
+    description="What is measured, where, and how it is charted.",
+    columns=(
+        identifier("characteristic_id", "Identity."),
+        identifier("equipment_id", "Work unit that determines it; a characteristic may have one row per work unit."),
+        text("description", "What it is."),
+        identifier("unit", "Unit of its values, limits and specifications (UCUM)."),
+        code("chart", "Kind of chart.", CHARTS),
+        code("subgrouping", "consecutive: n in time order; key: by the source's subgroup_key; individual: n = 1.", SUBGROUPINGS),
+        count("subgroup_size", "Values per subgroup.", ge=1),
+        code("estimator", "Estimator of sigma within.", ESTIMATORS),
+        identifier("rule_set", "Run rules of the location panel."),
+        number("sensor_min", "Below this the sensor cannot read: the value is impossible.", unit="<unit>", nullable=True),
+        number("sensor_max", "Above this the sensor cannot read.", unit="<unit>", nullable=True),
+        number("iqr_multiplier", "Mask outside Q1 - m*IQR, Q3 + m*IQR; empty: no IQR mask.", unit="1", nullable=True, gt=0),
+        count("hampel_window", "Values of the rolling window (odd); empty: no Hampel mask.", nullable=True, ge=3),
+        number("hampel_multiplier", "Mask where |x - median| > m * 1.4826 * MAD.", unit="1", nullable=True, gt=0),
+    ),
+    key=("characteristic_id", "equipment_id"),
+    partitioned=False,
+)
+
+SPECIFICATIONS = Table(
+    name="specifications",
+    description="Specification limits, effective-dated: a part is judged by the one in force when it was made.",
+    columns=(
+        identifier("characteristic_id", "Characteristic."),
+        count("version", "Version, from 1.", ge=1),
+        moment("effective_from", "In force from (inclusive). A local date or time in the file is read in the site's zone."),
+        moment("effective_to", "In force until (exclusive).", nullable=True),
+        number("lsl", "Lower limit; empty for one-sided.", unit="<unit>", nullable=True),
+        number("target", "Target.", unit="<unit>", nullable=True),
+        number("usl", "Upper limit; empty for one-sided.", unit="<unit>", nullable=True),
+        identifier("unit", "Unit of the limits; must equal the characteristic's."),
+        number("resolution", "Smallest step of the gauge.", unit="<unit>", nullable=True, gt=0),
+    ),
+    key=("characteristic_id", "version"),
+    partitioned=False,
+)
+
+STREAMS = Table(
+    name="streams",
+    description="Signals of stations and the grid on which they are aligned.",
+    columns=(
+        identifier("stream_id", "Identity."),
+        identifier("equipment_id", "Work unit."),
+        text("description", "What it is."),
+        identifier("unit", "Unit of its values."),
+        number("grid_s", "Spacing of the grid.", unit="s", gt=0),
+        count("hold_below", "Gaps of fewer cells are held at the last value (3: gaps of 1 or 2).", ge=0),
+        count("interpolate_up_to", "Longer gaps of up to this many cells are interpolated (5: gaps of 3 to 5).", ge=0),
+        code("imputation", "What fills longer gaps: none, or the median of the stream in the unit's state at that time.", IMPUTATIONS),
+        number("clock_offset_s", "Station clock minus reference; removed before aligning.", unit="s"),
+        number("join_tolerance_s", "Oldest grid cell that a measurement may be joined to.", unit="s", gt=0),
+        number("sensor_min", "Below this the sensor cannot read.", unit="<unit>", nullable=True),
+        number("sensor_max", "Above this the sensor cannot read.", unit="<unit>", nullable=True),
+    ),
+    key=("stream_id",),
+    partitioned=False,
+)
+
+PRODUCTS = Table(
+    name="products",
+    description="Ideal cycle time of each product on each work unit, effective-dated.",
+    columns=(
+        identifier("material_definition_id", "Product."),
+        identifier("equipment_id", "Work unit."),
+        number("pri_s", "Planned run time per item.", unit="s/unit", gt=0),
+        moment("effective_from", "In force from (inclusive)."),
+        moment("effective_to", "In force until (exclusive).", nullable=True),
+    ),
+    key=("material_definition_id", "equipment_id", "effective_from"),
+    partitioned=False,
+)
+
+STATES = Table(
+    name="states",
+    description="States of sources mapped to the site's states and ISO time elements.",
+    columns=(
+        identifier("source_state", "State as the source names it."),
+        identifier("state", "State in the site's terms: RUN, STOP, IDLE, SETUP, UNKNOWN."),
+        code("time_element", "ISO 22400-2 element of the state; a reason may override it.", TIME_ELEMENTS),
+        count("priority", "Which of two overlapping states is in force: the higher.", ge=0),
+    ),
+    key=("source_state",),
+    partitioned=False,
+)
+
+REASONS = Table(
+    name="reasons",
+    description="Reason codes of stops and scrap.",
+    columns=(
+        identifier("reason_code", "Identity."),
+        text("description", "In words."),
+        code("time_element", "Overrides the state's element; empty: the state's own.", TIME_ELEMENTS, nullable=True),
+        identifier("loss_category", "One of the six big losses.", nullable=True),
+    ),
+    key=("reason_code",),
+    partitioned=False,
+)
+
+SHIFTS = Table(
+    name="shifts",
+    description="Shifts as local wall-clock rules. A shift that ends at or before its start ends on the next day; its production date is its start date.",
+    columns=(
+        identifier("shift_id", "Identity."),
+        identifier("work_center_id", "Line; * for every line."),
+        text("start_local", "Start, HH:MM on the site's clock."),
+        text("end_local", "End, HH:MM on the site's clock."),
+        text("weekdays", "Weekdays on which it starts, 1 = Monday, e.g. 12345."),
+        moment("effective_from", "In force from (inclusive).", nullable=True),
+        moment("effective_to", "In force until (exclusive).", nullable=True),
+    ),
+    key=("shift_id", "work_center_id"),
+    partitioned=False,
+)
+
+BREAKS = Table(
+    name="breaks",
+    description="Planned breaks inside shifts, local wall clock.",
+    columns=(
+        identifier("shift_id", "Shift."),
+        identifier("work_center_id", "Line; * for every line."),
+        text("start_local", "Start, HH:MM."),
+        text("end_local", "End, HH:MM."),
+        text("description", "What for."),
+    ),
+    key=("shift_id", "work_center_id", "start_local"),
+    partitioned=False,
+)
+
+CALENDAR = Table(
+    name="calendar",
+    description="Dated entries: holidays and planned downtime. An entry recorded after its start counts only from its recording on.",
+    columns=(
+        identifier("entry_id", "Identity."),
+        identifier("equipment_id", "Site, line or work unit concerned."),
+        code("kind", "What it is.", CALENDAR_KINDS),
+        moment("start_at", "Start."),
+        moment("end_at", "End (exclusive)."),
+        moment("recorded_at", "When the entry was made."),
+        text("description", "What for."),
+    ),
+    key=("entry_id",),
+    partitioned=False,
+)
+
+SITE_TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (EQUIPMENT, CHARACTERISTICS, SPECIFICATIONS, STREAMS, PRODUCTS, STATES, REASONS, SHIFTS, BREAKS, CALENDAR)
+}

@@ -1,0 +1,199 @@
+"""SPC tables: mergeable subgroup statistics, limit estimates and versions, points, violations, capability."""
+
+from __future__ import annotations
+
+from spc_platform.contracts.table import PRODUCTION_DATE, Table, code, count, flag, identifier, moment, number, text
+
+CHARTS = ("xbar_r", "xbar_s", "i_mr")
+PANELS = ("location", "dispersion")
+STATISTICS = ("xbar", "x", "r", "s", "mr")
+ESTIMATORS = ("rbar", "sbar", "pooled", "mr")
+STABILITY = ("stable", "unstable", "too_few_points", "no_limits")
+
+_CHARACTERISTIC = identifier("characteristic_id", "Characteristic of the chart; one chart per characteristic and work unit.")
+_EQUIPMENT = identifier("equipment_id", "Work unit of the chart (the stream).")
+_CHART = code("chart", "Kind of chart.", CHARTS)
+_UNIT = "<characteristic unit>"
+_SUBGROUP_ID = text("subgroup_id", "Identity of the subgroup: characteristic, work unit and its first record.")
+_LIMIT_VERSION = count("limit_version", "Version of the limits, from 1 per chart.", ge=1)
+
+SPC_SUBGROUPS = Table(
+    name="spc_subgroups",
+    description="Rational subgroups of observed measurements: the small, mergeable statistics from which every figure of SPC follows.",
+    columns=(
+        _CHARACTERISTIC,
+        _EQUIPMENT,
+        _SUBGROUP_ID,
+        moment("subgroup_at", "First measurement of the subgroup."),
+        moment("subgroup_end_at", "Last measurement of the subgroup."),
+        identifier("shift_id", "Shift of the first measurement.", nullable=True),
+        identifier("material_lot_id", "Lot of the first measurement.", nullable=True),
+        identifier("job_order_id", "Work order of the first measurement.", nullable=True),
+        count("specification_version", "Specification in force; a subgroup never spans two.", nullable=True, ge=None),
+        count("n_observed", "Observed values.", ge=1),
+        number("mean", "Mean of the observed values.", unit=_UNIT),
+        number("m2", "Sum of squared deviations from the mean.", unit=f"{_UNIT}^2", ge=0),
+        number("range", "Largest minus smallest; empty for one value.", unit=_UNIT, nullable=True, ge=0),
+        number("s", "Sample standard deviation, n-1; empty for one value.", unit=_UNIT, nullable=True, ge=0),
+        number("minimum", "Smallest value.", unit=_UNIT),
+        number("maximum", "Largest value.", unit=_UNIT),
+        count("n_masked", "Values masked by a statistical rule (they stay in the statistics above)."),
+        number("mean_unmasked", "Mean without the masked values.", unit=_UNIT, nullable=True),
+        number("m2_unmasked", "Sum of squared deviations without the masked values.", unit=f"{_UNIT}^2", nullable=True, ge=0),
+        PRODUCTION_DATE,
+    ),
+    key=("subgroup_id",),
+    sort=("characteristic_id", "equipment_id", "subgroup_at"),
+)
+
+SPC_LIMIT_ESTIMATES = Table(
+    name="spc_limit_estimates",
+    description="What the limits would be if they were estimated now, from the window that the policy declares. Rematerialized on every change; judges nothing.",
+    columns=(
+        _CHARACTERISTIC,
+        _EQUIPMENT,
+        _CHART,
+        code("estimator", "How sigma within was estimated.", ESTIMATORS),
+        count("n_subgroups", "Subgroups in the window.", ge=1),
+        count("n_observed", "Values in the window.", ge=1),
+        number("mu", "Grand mean, weighted by n.", unit=_UNIT),
+        number("sigma", "Sigma within; empty when it cannot be estimated.", unit=_UNIT, nullable=True, ge=0),
+        moment("window_from", "First subgroup of the window."),
+        moment("window_to", "Last subgroup of the window."),
+        text("warning", "What a reader must know, e.g. fewer than 25 subgroups.", nullable=True),
+        identifier("inputs_hash", "SHA-256 over the subgroups that entered."),
+    ),
+    key=("characteristic_id", "equipment_id"),
+    sort=("characteristic_id", "equipment_id"),
+    partitioned=False,
+)
+
+SPC_LIMITS = Table(
+    name="spc_limits",
+    description="Versioned control limits: mu, sigma and the rule for n, from which limits are derived. Append-only; each point is judged by the version in force at its time.",
+    columns=(
+        _CHARACTERISTIC,
+        _EQUIPMENT,
+        _LIMIT_VERSION,
+        _CHART,
+        number("mu", "Centre of the process.", unit=_UNIT),
+        number("sigma", "Sigma within.", unit=_UNIT, ge=0),
+        code("estimator", "How sigma was estimated.", ESTIMATORS),
+        number("k", "Width of the limits in standard errors.", unit="1", gt=0),
+        count("subgroup_size", "Declared subgroup size; limits follow the observed n of each point.", ge=1),
+        moment("baseline_from", "First subgroup of the baseline."),
+        moment("baseline_to", "Last subgroup of the baseline."),
+        count("n_subgroups", "Subgroups that entered.", ge=1),
+        text("excluded_subgroup_ids", "Subgroups left out, joined by ;.", nullable=True),
+        text("exclusion_cause", "The assigned cause of the exclusion.", nullable=True),
+        text("approved_by", "Person or policy that approved the version."),
+        text("reason", "Why the version was made."),
+        count("supersedes", "Version that this one replaces.", nullable=True, ge=1),
+        identifier("inputs_hash", "SHA-256 over the subgroups that entered."),
+        moment("effective_from", "In force from (inclusive)."),
+        moment("effective_to", "In force until (exclusive); empty for the newest.", nullable=True),
+        text("warning", "What a reader must know, e.g. fewer than 25 subgroups.", nullable=True),
+    ),
+    key=("characteristic_id", "equipment_id", "limit_version"),
+    sort=("characteristic_id", "equipment_id", "limit_version"),
+    partitioned=False,
+)
+
+SPC_POINTS = Table(
+    name="spc_points",
+    description="One row per plotted point and panel, judged by the limits in force at its time.",
+    columns=(
+        _CHARACTERISTIC,
+        _EQUIPMENT,
+        _SUBGROUP_ID,
+        moment("subgroup_at", "Time of the point."),
+        _CHART,
+        code("panel", "Which panel of the chart.", PANELS),
+        code("statistic", "What is plotted.", STATISTICS),
+        number("value", "The plotted value.", unit=_UNIT),
+        count("n_observed", "Values behind the point.", ge=1),
+        count("n_masked", "Of which masked by a statistical rule."),
+        number("cl", "Centre line at this n.", unit=_UNIT, nullable=True),
+        number("lcl", "Lower control limit at this n.", unit=_UNIT, nullable=True),
+        number("ucl", "Upper control limit at this n.", unit=_UNIT, nullable=True),
+        number("standard_error", "Standard error of the statistic at this n.", unit=_UNIT, nullable=True, ge=0),
+        number("z", "(value - cl) / standard error.", unit="1", nullable=True),
+        count("limit_version", "Version that judged the point; empty when none was in force.", nullable=True, ge=1),
+        flag("is_baseline", "The point lies in the baseline of the version that judges it (phase I)."),
+        text("rules", "Rules that this point triggers, joined by ;.", nullable=True),
+        PRODUCTION_DATE,
+    ),
+    key=("subgroup_id", "panel"),
+    sort=("characteristic_id", "equipment_id", "panel", "subgroup_at"),
+)
+
+SPC_VIOLATIONS = Table(
+    name="spc_violations",
+    description="One row per rule that a point triggers, with the whole window of points.",
+    columns=(
+        _CHARACTERISTIC,
+        _EQUIPMENT,
+        _SUBGROUP_ID,
+        moment("subgroup_at", "Time of the flagged point (the last of the window)."),
+        code("panel", "Which panel of the chart.", PANELS),
+        identifier("rule_set", "Rule set that the site declares for the chart."),
+        identifier("rule", "Rule of the set, e.g. western_electric_2."),
+        text("rule_text", "The rule in words."),
+        code("side", "On which side of the centre line.", ("above", "below", "both")),
+        number("z", "Standardized value of the flagged point.", unit="1"),
+        text("window_subgroup_ids", "Subgroups of the window in time order, joined by ;."),
+        _LIMIT_VERSION,
+        PRODUCTION_DATE,
+    ),
+    key=("subgroup_id", "panel", "rule"),
+    sort=("characteristic_id", "equipment_id", "subgroup_at", "panel", "rule"),
+)
+
+SPC_CAPABILITY = Table(
+    name="spc_capability",
+    description="Capability and performance of parts per chart and specification version. Never across a change of specification, never without its stability verdict.",
+    columns=(
+        _CHARACTERISTIC,
+        _EQUIPMENT,
+        count("specification_version", "Specification that judged the parts.", ge=None),
+        number("lsl", "Lower specification limit.", unit=_UNIT, nullable=True),
+        number("target", "Target value.", unit=_UNIT, nullable=True),
+        number("usl", "Upper specification limit.", unit=_UNIT, nullable=True),
+        moment("window_from", "First measurement."),
+        moment("window_to", "Last measurement."),
+        count("n_observed", "Values.", ge=1),
+        count("n_subgroups", "Subgroups.", ge=1),
+        number("mean", "Mean of the values.", unit=_UNIT),
+        number("sigma_within", "Sigma within subgroups.", unit=_UNIT, nullable=True, ge=0),
+        number("sigma_overall", "Overall sample standard deviation, n-1.", unit=_UNIT, nullable=True, ge=0),
+        code("estimator", "How sigma within was estimated.", ESTIMATORS),
+        number("nu", "Degrees of freedom of sigma within.", unit="1", nullable=True, ge=0),
+        *(
+            number(name, text_, unit="1", nullable=True)
+            for name, text_ in (
+                ("cp", "Cp, sigma within; empty for a one-sided specification."),
+                ("cp_ci_low", "Lower end of the confidence interval of Cp."),
+                ("cp_ci_high", "Upper end of the confidence interval of Cp."),
+                ("cpk", "Cpk, sigma within (Cpu or Cpl for a one-sided specification)."),
+                ("cpk_ci_low", "Lower end of the confidence interval of Cpk."),
+                ("cpk_ci_high", "Upper end of the confidence interval of Cpk."),
+                ("pp", "Pp, overall s; empty for a one-sided specification."),
+                ("pp_ci_low", "Lower end of the confidence interval of Pp."),
+                ("pp_ci_high", "Upper end of the confidence interval of Pp."),
+                ("ppk", "Ppk, overall s."),
+                ("ppk_ci_low", "Lower end of the confidence interval of Ppk."),
+                ("ppk_ci_high", "Upper end of the confidence interval of Ppk."),
+                ("cpm", "Cpm, overall s about the target; empty without a target or for a one-sided specification."),
+                ("ppk_unmasked", "Ppk with statistically masked values left out, for comparison only."),
+            )
+        ),
+        number("confidence", "Confidence level of the intervals.", unit="1", gt=0, le=1),
+        count("n_masked", "Values masked by a statistical rule (they are in every index but ppk_unmasked)."),
+        count("n_violation_points", "Points of the location panel that trigger a rule."),
+        code("stability", "Verdict on the chart over the window.", STABILITY),
+        text("reason", "Why an index is empty.", nullable=True),
+    ),
+    key=("characteristic_id", "equipment_id", "specification_version"),
+    sort=("characteristic_id", "equipment_id", "specification_version"),
+    partitioned=False,
+)

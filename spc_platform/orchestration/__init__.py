@@ -1,0 +1,1 @@
+"""The thin Dagster shell: assets, checks, partitions, sensors, automation, jobs and schedules."""

@@ -1,0 +1,1 @@
+"""Assets by layer. A body loads, calls the core and returns a MaterializeResult."""

@@ -1,0 +1,1 @@
+"""From typed records to trustworthy values: quarantine, align, impute, mask. Pure functions over frames."""

@@ -1,0 +1,1 @@
+"""Equipment states, calendar, OEE elements and downtime. Pure functions over frames."""

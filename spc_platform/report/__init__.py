@@ -1,0 +1,1 @@
+"""Pictures of control charts and OEE."""

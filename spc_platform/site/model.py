@@ -1,0 +1,121 @@
+"""The plant as data: what a site folder says, once it has been read and validated.
+
+Tables follow ``spc_platform.contracts.site``; everything here is immutable. Loading lives in ``loader``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, time
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One kind of record of a source and the raw table(s) it feeds.
+
+    ``fields`` maps canonical column -> name in the source. ``options`` belong to the format.
+    """
+
+    name: str
+    tables: tuple[str, ...]
+    format: Literal["json_records", "csv", "xlsx", "qif", "mtconnect_adapter"]
+    path: str = ""
+    records: str = "records"
+    fields: dict[str, str] = field(default_factory=dict)
+    mutable: bool = True
+    overlap_s: float = 0.0
+    zone: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A configured source. Secrets are named by environment variable, never written in the folder."""
+
+    source_id: str
+    kind: Literal["rest", "files"]
+    resources: tuple[Resource, ...]
+    poll_s: float = 30.0
+    base_url: str = ""
+    root: str = ""
+    auth: dict[str, Any] = field(default_factory=dict)
+    pagination: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BaselinePolicy:
+    """How limits become versions: the first ``subgroups`` of a chart are frozen, in the policy's name."""
+
+    subgroups: int = 25
+    individuals: int = 100
+    k: float = 3.0
+    approved_by: str = "site policy"
+    reason: str = "first complete baseline of the chart"
+    estimate_window_days: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """Numbers that are decisions of the plant, not of the code."""
+
+    micro_stop_s: float = 300.0
+    carry_days: int = 7
+    rule_reset_gap_h: float = 72.0
+    state_carry_days: int = 3
+    confidence: float = 0.95
+    clock_skew_s: float = 300.0
+    horizon_days: int = 3650
+    baseline: BaselinePolicy = field(default_factory=BaselinePolicy)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A validated site folder. ``tables`` holds one frame per contract of ``contracts.site``."""
+
+    site_id: str
+    name: str
+    zone: str
+    day_start: time
+    first_production_date: date
+    last_production_date: date | None
+    folder: Path
+    tables: dict[str, pl.DataFrame]
+    sources: tuple[Source, ...]
+    policies: Policies
+    owner: str = "team:quality"
+
+    @property
+    def zone_info(self) -> ZoneInfo:
+        return ZoneInfo(self.zone)
+
+    def __getitem__(self, table: str) -> pl.DataFrame:
+        return self.tables[table]
+
+    def source(self, source_id: str) -> Source:
+        for source in self.sources:
+            if source.source_id == source_id:
+                return source
+        known = ", ".join(sorted(source.source_id for source in self.sources))
+        raise KeyError(f"no source {source_id!r} in site {self.site_id!r}; it has: {known}")
+
+    def work_centers(self) -> pl.DataFrame:
+        """equipment_id -> work_center_id of every work unit."""
+        equipment = self.tables["equipment"]
+        return equipment.filter(pl.col("equipment_level") == "work_unit").select(
+            "equipment_id", work_center_id=pl.col("parent_equipment_id")
+        )
+
+    def production_date(self, at: pl.Expr) -> pl.Expr:
+        """Production date of UTC instants: the local date of the production day that contains them.
+
+        The production day runs from ``day_start`` to ``day_start`` on the wall clock of the site's
+        zone, so a night shift belongs to the date on which it started and a DST day has 23 or 25 hours.
+        """
+        start = pl.duration(hours=self.day_start.hour, minutes=self.day_start.minute)
+        return (at.dt.convert_time_zone(self.zone).dt.replace_time_zone(None) - start).dt.date()

@@ -1,0 +1,43 @@
+"""The small protocol behind which every source stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from spc_platform.site.model import Resource
+from spc_platform.site.model import Source as SourceConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a source said in one answer, unchanged.
+
+    ``body`` is the answer's bytes; ``origin`` says which request or file gave it (secrets removed);
+    ``position`` is the source's own mark of progress, e.g. a cursor or a file name.
+    """
+
+    source_id: str
+    resource: str
+    body: bytes
+    origin: str
+    position: str
+    received_at: datetime
+
+
+class Source(Protocol):
+    """Pulls pages, oldest first. Holds no state of its own between walks."""
+
+    config: SourceConfig
+
+    def walk(self, resource: Resource, watermark: str | None) -> Iterator[Page]:
+        """Pages of all records written since ``watermark`` (all records when it is None), one at a time.
+
+        Raises TransientError when the deadline passed or a breaker is open, PermanentError when trying
+        again cannot help.
+        """
+
+    def has_news(self, resource: Resource, watermark: str | None) -> str | None:
+        """A token that names the newest unread change, or None. One short request, no retries."""

@@ -1,0 +1,1 @@
+"""Statistical process control: constants, subgroups, sigma, limits, rules, points, capability. Pure functions."""
