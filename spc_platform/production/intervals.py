@@ -1,0 +1,108 @@
+"""Half-open intervals of work units: cutting, covering and merging them without a loop over rows.
+
+Frames here hold ``equipment_id``, ``start_at``, ``end_at`` (UTC, microseconds) and whatever else belongs to
+the interval. Time is compared as instants, so nothing is rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+_UNIT = "equipment_id"
+US_PER_S = 1_000_000
+
+
+def seconds(span: pl.Expr) -> pl.Expr:
+    """Give a duration in seconds: whole microseconds divided once, so whole seconds stay exact."""
+    return span.dt.total_microseconds() / US_PER_S
+
+
+def cut(base: pl.DataFrame, *others: pl.DataFrame) -> pl.DataFrame:
+    """Split the intervals of ``base`` wherever an interval of ``others`` begins or ends inside them.
+
+    ``base`` must not overlap itself within a unit. The pieces carry the columns of ``base``; empty
+    intervals vanish.
+    """
+    base = base.filter(pl.col("start_at") < pl.col("end_at"))
+    edges = [base.select(_UNIT, at="start_at")]
+    for other in others:
+        edges += [other.select(_UNIT, at="start_at"), other.select(_UNIT, at="end_at")]
+    points = pl.concat(edges).drop_nulls().unique().sort("at", _UNIT)
+    pieces = points.join_asof(
+        base.rename({"end_at": "_end"}).sort("start_at", _UNIT),
+        left_on="at",
+        right_on="start_at",
+        by=_UNIT,
+        strategy="backward",
+        check_sortedness=False,
+    ).filter(pl.col("at") < pl.col("_end"))
+    following = pl.col("at").shift(-1).over(_UNIT, order_by="at")
+    return pieces.with_columns(start_at=pl.col("at"), end_at=pl.min_horizontal(following, "_end")).select(base.columns)
+
+
+def cover(segments: pl.DataFrame, intervals: pl.DataFrame, rank: str, columns: Sequence[str]) -> pl.DataFrame:
+    """Add to each segment ``columns`` of the covering interval of highest ``rank``; null where none covers.
+
+    ``segments`` must have been cut at the edges of ``intervals`` and must not overlap. ``rank`` is an
+    integer column of ``intervals`` without ties; ``columns`` must not be names of ``segments``.
+    """
+    numbered = segments.sort(_UNIT, "start_at").with_row_index("_segment").with_columns(pl.col("_segment").cast(pl.Int64))
+    starts = numbered.select(_UNIT, "_segment", _at="start_at").sort("_at")
+    first = intervals.select(_UNIT, rank, "start_at", "end_at").sort("start_at")
+    first = first.join_asof(
+        starts.rename({"_segment": "_first"}),
+        left_on="start_at",
+        right_on="_at",
+        by=_UNIT,
+        strategy="forward",
+        check_sortedness=False,
+    )
+    spans = (
+        first.sort("end_at")
+        .join_asof(
+            starts.rename({"_segment": "_last"}),
+            left_on="end_at",
+            right_on="_at",
+            by=_UNIT,
+            strategy="backward",
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        .filter(pl.col("_first") <= pl.col("_last"))
+    )
+    winners = (
+        spans.select(rank, _segment=pl.int_ranges("_first", pl.col("_last") + 1))
+        .explode("_segment")
+        .group_by("_segment")
+        .agg(pl.col(rank).max())
+    )
+    return (
+        numbered.join(winners, on="_segment", how="left")
+        .join(intervals.select(rank, *(name for name in columns if name != rank)), on=rank, how="left")
+        .sort("_segment")
+        .select(*segments.columns, *columns)
+    )
+
+
+def subtract(base: pl.DataFrame, holes: pl.DataFrame) -> pl.DataFrame:
+    """Keep what lies of the intervals of ``base`` outside ``holes``, contiguous pieces joined again."""
+    ranked = holes.with_row_index("_hole")
+    kept = cover(cut(base, holes), ranked, "_hole", ["_hole"]).filter(pl.col("_hole").is_null()).drop("_hole")
+    return merge(kept)
+
+
+def merge(pieces: pl.DataFrame) -> pl.DataFrame:
+    """Join each run of touching pieces of a unit that agree in all other columns into one."""
+    same = [name for name in pieces.columns if name not in (_UNIT, "start_at", "end_at")]
+    ordered = pieces.sort(_UNIT, "start_at")
+    touches = (pl.col(_UNIT) == pl.col(_UNIT).shift(1)) & (pl.col("start_at") == pl.col("end_at").shift(1))
+    alike = [pl.col(name).eq_missing(pl.col(name).shift(1)) for name in same]
+    begins = ~pl.all_horizontal(touches, *alike).fill_null(value=False)
+    return (
+        ordered.with_columns(_run=begins.cum_sum())
+        .group_by("_run", maintain_order=True)
+        .agg(pl.col(_UNIT, *same).first(), pl.col("start_at").first(), pl.col("end_at").last())
+        .select(pieces.columns)
+    )
