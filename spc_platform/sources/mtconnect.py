@@ -1,0 +1,175 @@
+"""MTConnect adapter logs (``timestampZ|item|value``) to raw telemetry and raw equipment states.
+
+Times stay the source's own. Agent and machine clocks of one log may differ, so times may run backwards
+by seconds; lines are neither reordered nor corrected here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import polars as pl
+
+from spc_platform.contracts.raw import PAYLOAD
+from spc_platform.contracts.table import UTC as UTC_DTYPE
+from spc_platform.errors import ContractError
+from spc_platform.site.model import Resource
+
+NO_VALUE = "UNAVAILABLE"
+"""What MTConnect reports for an item whose value is not known."""
+
+TABLES = ("raw_telemetry", "raw_equipment_state")
+_TIME = "%Y-%m-%dT%H:%M:%S%.fZ"
+_KEPT_TEXT = 500
+
+
+def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.DataFrame:
+    """Rows of one adapter log for ``raw_telemetry`` or ``raw_equipment_state``.
+
+    Options of the resource:
+
+    - ``equipment_id``: the machine of the log.
+    - ``streams``: {item: stream_id}, the numeric items that become telemetry; ``units``: {item: unit}.
+    - ``state_item``: the item whose changes are the machine's states, e.g. ``execution``.
+    - ``window_pattern``: regular expression with the groups ``year``, ``month``, ``day``: the UTC day that
+      the log covers, found in ``origin``. Without a match, and with ``window_from_first_fresh``, it is the
+      UTC day of the newest line. Logs open with a snapshot of last known values under old times: what it
+      says holds when the window begins, so these lines get the window's start as their time (and the
+      window in their ``record_id``, so that each log's snapshot is a record of its own).
+
+    A line that cannot be read (no item, no time) is kept with its text and ``decode_error`` in the first
+    table that the resource feeds. ``UNAVAILABLE`` is a state; for telemetry it is no row, it says that
+    nothing was observed. Items that the site does not declare are left in the landed page. Equal times
+    keep 7-digit fractions down to the microsecond.
+    """
+    if table not in TABLES:
+        raise ContractError(
+            f"resource {resource.name!r}: format mtconnect_adapter feeds {', '.join(TABLES)}, not {table!r}. "
+            "Correct the resource's tables in the site's sources.",
+            code="SPC-331",
+        )
+    lines = adapter_lines(body)
+    malformed = lines.filter(pl.col("problem").is_not_null())
+    sound = _at_window_start(lines.filter(pl.col("problem").is_null()), resource.options, origin)
+    rows = _telemetry(sound, resource.options) if table == "raw_telemetry" else _states(sound, resource.options)
+    if table == resource.tables[0]:
+        rows = pl.concat([rows, _unreadable(malformed, body)], how="diagonal")
+    return _conformed(rows, resource, table)
+
+
+def adapter_lines(body: bytes) -> pl.DataFrame:
+    r"""Split every line of an adapter log: page_row, line, source_time, item, value, at, problem.
+
+    >>> adapter_lines(b"2017-02-01T14:59:08.8437500Z|Feed_Rate|21.2\n2017\n")["problem"].to_list()
+    [None, 'observed_at:NOT_A_TIME;item:MISSING']
+    """
+    text = body.decode("utf-8-sig", errors="replace")
+    line = pl.col("line")
+    fields = pl.col("line").str.splitn("|", 3).struct.rename_fields(["source_time", "item", "value"]).alias("fields")
+    frame = (
+        pl.DataFrame({"line": [text]}, schema={"line": pl.String})
+        .select(line.str.split("\n").explode())
+        .with_columns(line.str.strip_chars_end("\r"))
+        .with_row_index("page_row")
+        .filter(line.str.strip_chars() != "")
+        .with_columns(fields, pl.col("page_row").cast(pl.Int64))
+        .unnest("fields")
+    )
+    problems = [
+        pl.when(pl.col("at").is_null()).then(pl.lit("observed_at:NOT_A_TIME")),
+        pl.when(pl.col("item").is_null() | (pl.col("item") == "")).then(pl.lit("item:MISSING")),
+        pl.when(pl.col("item").is_not_null() & pl.col("value").is_null()).then(pl.lit("value:MISSING")),
+    ]
+    joined = pl.concat_str(problems, separator=";", ignore_nulls=True)
+    return frame.with_columns(
+        at=pl.col("source_time").str.to_datetime(_TIME, time_unit="us", time_zone="UTC", strict=False)
+    ).with_columns(problem=pl.when(joined != "").then(joined))
+
+
+def window_start(options: dict[str, Any], origin: str, newest: datetime | None) -> datetime | None:
+    r"""Say when the log's window begins: midnight UTC of the day in its name, else of its newest line; None: unknown.
+
+    >>> window_start({"window_pattern": r"-(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)-"}, "M1-20170502-03.txt", None)
+    datetime.datetime(2017, 5, 2, 0, 0, tzinfo=datetime.timezone.utc)
+    """
+    pattern = options.get("window_pattern")
+    found = re.search(pattern, origin) if pattern else None
+    if found:
+        return datetime(int(found["year"]), int(found["month"]), int(found["day"]), tzinfo=UTC)
+    if options.get("window_from_first_fresh") and newest is not None:
+        return newest.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return None
+
+
+def _at_window_start(lines: pl.DataFrame, options: dict[str, Any], origin: str) -> pl.DataFrame:
+    newest = lines["at"].max()
+    start = window_start(options, origin, newest if isinstance(newest, datetime) else None)
+    occurrence = pl.int_range(pl.len()).over("source_time", "item").cast(pl.String)
+    identity = pl.concat_str(pl.lit(str(options["equipment_id"])), "source_time", "item", occurrence, separator=":")
+    if start is None:
+        return lines.with_columns(record_id=identity)
+    is_snapshot = pl.col("at") < start
+    window = pl.concat_str(identity, pl.lit(start.strftime("@%Y-%m-%d")))
+    return lines.with_columns(
+        record_id=pl.when(is_snapshot).then(window).otherwise(identity),
+        at=pl.when(is_snapshot).then(pl.lit(start).cast(UTC_DTYPE)).otherwise(pl.col("at")),
+    )
+
+
+def _telemetry(lines: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
+    streams: dict[str, str] = options.get("streams", {})
+    units: dict[str, str] = options.get("units", {})
+    declared = lines.filter(pl.col("item").is_in(list(streams)) & (pl.col("value") != NO_VALUE))
+    number = pl.col("value").str.strip_chars().cast(pl.Float64, strict=False)
+    unreadable = number.is_null()
+    return declared.select(
+        "page_row",
+        "record_id",
+        stream_id=pl.col("item").replace_strict(streams, default=None, return_dtype=pl.String),
+        observed_at="at",
+        value=number,
+        unit=pl.col("item").replace_strict(units, default=None, return_dtype=pl.String),
+        decode_error=pl.when(unreadable).then(pl.lit("value:NOT_A_NUMBER")),
+        raw_record=pl.when(unreadable).then(pl.col("line").str.slice(0, _KEPT_TEXT)),
+    )
+
+
+def _states(lines: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
+    of_item = lines.filter(pl.col("item") == options.get("state_item", "execution"))
+    state = pl.col("value").str.strip_chars()
+    return of_item.filter(state.ne_missing(state.shift(1)) | (pl.int_range(pl.len()) == 0)).select(
+        "page_row",
+        "record_id",
+        state=state,
+        start_at="at",
+        equipment_id=pl.lit(str(options["equipment_id"])),
+    )
+
+
+def _unreadable(lines: pl.DataFrame, body: bytes) -> pl.DataFrame:
+    page = hashlib.sha256(body).hexdigest()[:16]
+    return lines.select(
+        "page_row",
+        record_id=pl.concat_str(pl.lit(f"page-{page}:line-"), pl.col("page_row").cast(pl.String)),
+        decode_error="problem",
+        raw_record=pl.col("line").str.slice(0, _KEPT_TEXT),
+    )
+
+
+def _conformed(rows: pl.DataFrame, resource: Resource, table: str) -> pl.DataFrame:
+    lineage: dict[str, Any] = {
+        "page_row": pl.Int64,
+        "record_id": pl.String,
+        "revision": pl.Int64,
+        "updated_at": UTC_DTYPE,
+        "is_deleted": pl.Boolean,
+        "decode_error": pl.String,
+        "raw_record": pl.String,
+    }
+    schema = lineage | {column.name: column.dtype for column in PAYLOAD[table]}
+    filled = rows.with_columns(revision=pl.lit(1), is_deleted=pl.lit(value=False))
+    missing = {name: pl.lit(None, dtype=dtype) for name, dtype in schema.items() if name not in filled.columns}
+    return filled.with_columns(**missing).select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort("page_row")

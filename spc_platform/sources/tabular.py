@@ -1,0 +1,253 @@
+"""CSV and XLSX tables to raw rows by a column map: one row per record, one column per characteristic, or a report's matrix."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+from typing import Any
+
+import fastexcel
+import polars as pl
+
+from spc_platform.contracts.raw import PAYLOAD
+from spc_platform.contracts.table import UTC as UTC_DTYPE
+from spc_platform.errors import ContractError
+from spc_platform.site.model import Resource
+
+LAYOUTS = ("long", "wide", "matrix")
+
+_LINEAGE: dict[str, Any] = {
+    "page_row": pl.Int64,
+    "record_id": pl.String,
+    "revision": pl.Int64,
+    "updated_at": UTC_DTYPE,
+    "is_deleted": pl.Boolean,
+    "decode_error": pl.String,
+    "raw_record": pl.String,
+}
+_WIDTH = "_cells"
+"""Says which rows of a CSV have more or fewer cells than its header."""
+_TRUE = ("true", "1", "yes", "y")
+_PLACE = re.compile(r"\{(\w[^{}]*)\}")
+_HAS_ZONE = r"\d{2}:\d{2}.*([zZ]|[+-]\d{2}:?\d{2})$"
+_LOCAL = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+_ZONED = ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z")
+
+
+class _UnreadableError(ValueError):
+    """The page as a whole cannot be read; the text says why."""
+
+
+def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.DataFrame:
+    """Rows of a CSV or XLSX page for any raw table.
+
+    ``resource.fields`` maps canonical column -> column of the page. A source text with places, e.g.
+    ``"{part_type}-{serial}"``, is filled from the columns named in it. Options of the resource:
+
+    - ``layout``: ``long`` (default, one record per row); ``wide`` (``id_columns`` stay, each of the
+      others is a characteristic: the page then has the columns ``characteristic`` and ``value``);
+      ``matrix`` (a report with characteristics in rows and parts in columns, see ``_matrix``).
+    - ``sheet`` (XLSX; the first unless named), ``header_row`` (from 0) or, for XLSX, ``header_cell``: a
+      text that only the header row has; ``separator`` (CSV).
+    - ``filter``: {column: value}, rows that belong to the resource; the others are ignored.
+    - ``constants``: {canonical column: value} for what the page does not say, e.g. the unit.
+    - ``lists``: {canonical column: [value of part 1, value of part 2, …]} in the order of a matrix's parts.
+    - ``number_formats``: {column: "02d"}, leading zeros for whole numbers used in a filled text.
+
+    Times without zone are read in ``resource.zone``; without one they are ``NO_ZONE``. A cell that does
+    not fit its column is empty and named in ``decode_error``, its row kept with its text; a page that
+    cannot be read at all, or lacks a mapped column, is one such row.
+    """
+    try:
+        cells = _cells(resource, body)
+        rows = _arranged(cells, resource)
+        return _typed(rows, resource, table, body)
+    except _UnreadableError as error:
+        return _unreadable(table, body, str(error))
+
+
+def _cells(resource: Resource, body: bytes) -> pl.DataFrame:
+    """Every cell as text, under the page's own header."""
+    options = resource.options
+    header_row = int(options.get("header_row", 0))
+    try:
+        if resource.format == "xlsx":
+            sheet = fastexcel.read_excel(body).load_sheet(options.get("sheet", 0), header_row=None, dtypes="string")
+            grid = sheet.to_polars()
+            header_row = _header_row(grid, options) if "header_cell" in options else header_row
+            header, frame = grid.row(header_row), grid.slice(header_row + 1)
+            names = [str(name).strip() if name is not None else f"column_{index}" for index, name in enumerate(header)]
+            frame.columns = [name if names.index(name) == index else f"{name}_{index}" for index, name in enumerate(names)]
+        else:
+            frame = _csv(body, header_row, str(options.get("separator", ",")))
+    except _UnreadableError:
+        raise
+    except Exception as error:  # each reader has its own family of errors; all mean that the page is no table
+        raise _UnreadableError(f"page:NOT_{resource.format.upper()} ({type(error).__name__}: {str(error)[:160]})") from error
+    for column, value in options.get("filter", {}).items():
+        _require(frame, [column])
+        frame = frame.filter(pl.col(column) == str(value))
+    return frame.with_columns(pl.all().str.strip_chars().replace("", None)).with_row_index("_row")
+
+
+def _header_row(grid: pl.DataFrame, options: dict[str, Any]) -> int:
+    text = str(options["header_cell"])
+    rows = grid.select(pl.any_horizontal(pl.all().str.strip_chars() == text).arg_true()).to_series()
+    if rows.is_empty():
+        raise _UnreadableError(f"page:MISSING_COLUMN ({text})")
+    return int(rows[0])
+
+
+def _csv(body: bytes, header_row: int, separator: str) -> pl.DataFrame:
+    try:
+        return pl.read_csv(io.BytesIO(body), skip_rows=header_row, separator=separator, infer_schema=False)
+    except pl.exceptions.ComputeError:
+        # a row with too many cells makes the fast reader give up; one such row must not cost the others
+        text = body.decode("utf-8-sig").splitlines()[header_row:]
+        header, *rows = csv.reader(text, delimiter=separator, strict=True)
+        width = len(header)
+        columns = {name: [(row + [""] * width)[index] for row in rows] for index, name in enumerate(header)}
+        cells = [f"row:HAS_{len(row)}_CELLS_NOT_{width}" if len(row) != width else None for row in rows]
+        return pl.DataFrame(columns | {_WIDTH: cells}, schema_overrides={_WIDTH: pl.String})
+
+
+def _arranged(cells: pl.DataFrame, resource: Resource) -> pl.DataFrame:
+    layout = resource.options.get("layout", "long")
+    if layout not in LAYOUTS:
+        raise ContractError(
+            f"resource {resource.name!r}: layout {layout!r} is none of {', '.join(LAYOUTS)}. Correct it in the site's sources.",
+            code="SPC-333",
+        )
+    if layout == "matrix":
+        return _matrix(cells, resource.options)
+    if layout == "wide":
+        kept = list(resource.options.get("id_columns", []))
+        _require(cells, kept)
+        return cells.unpivot(index=["_row", *kept], variable_name="characteristic", value_name="value").drop_nulls("value")
+    return cells
+
+
+def _matrix(cells: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
+    """Arrange a capability report: features as headings, below each its characteristics, one column per part.
+
+    Options: ``label_column`` holds feature or characteristic; columns whose header matches
+    ``sample_pattern`` are parts, in the order of the page (group 1 is the serial number). A row without
+    part values is a heading. Gives the columns characteristic (``FEATURE.ITEM``, or the feature alone
+    where the item matches ``feature_only``), serial, sample (from 1, two digits) and value.
+    """
+    label = str(options.get("label_column", "Features"))
+    pattern = re.compile(str(options["sample_pattern"]))
+    _require(cells, [label])
+    matched = {name: found for name in cells.columns if (found := pattern.search(name))}
+    if not matched:
+        raise _UnreadableError(f"page:MISSING_COLUMN (no header matches {pattern.pattern!r})")
+    any_value = pl.any_horizontal(pl.col(name).is_not_null() for name in matched)
+    feature = pl.when(~any_value).then(pl.col(label)).forward_fill()
+    alone = pl.col(label).str.contains(str(options.get("feature_only", "^$")))
+    name = pl.when(alone | feature.is_null()).then(pl.coalesce(feature, label)).otherwise(pl.format("{}.{}", feature, label))
+    long = (
+        cells.with_columns(characteristic=name)
+        .filter(any_value & pl.col(label).is_not_null())
+        .unpivot(on=list(matched), index=["_row", "characteristic"], variable_name="part", value_name="value")
+    )
+    parts = pl.DataFrame(
+        {
+            "part": list(matched),
+            "sample": [f"{index:02d}" for index in range(1, len(matched) + 1)],
+            "serial": [found[1] if found.re.groups else found[0] for found in matched.values()],
+        }
+    )
+    return long.join(parts, on="part", how="left", maintain_order="left").drop("part")
+
+
+def _typed(rows: pl.DataFrame, resource: Resource, table: str, body: bytes) -> pl.DataFrame:
+    schema = _LINEAGE | {column.name: column.dtype for column in PAYLOAD[table]}
+    rows = _with_number_formats(rows, resource.options).with_row_index("_index")
+    page = hashlib.sha256(body).hexdigest()[:16]
+    texts = {name: _source_text(rows, source) for name, source in resource.fields.items() if name in schema}
+    texts |= {name: pl.lit(str(value)) for name, value in resource.options.get("constants", {}).items() if name in schema}
+    texts |= {name: _listed(rows, values) for name, values in resource.options.get("lists", {}).items() if name in schema}
+    texts.setdefault("record_id", pl.format("page-{}:{}", pl.lit(page), pl.col("_index")))
+    texts.setdefault("revision", pl.lit("1"))
+    texts.setdefault("is_deleted", pl.lit("false"))
+    said = rows.select("_index", *(text.alias(name) for name, text in texts.items()))
+    typed = said.select("_index", *(_cast(name, schema[name], resource.zone) for name in texts))
+    problems = pl.DataFrame([_problem(name, schema[name], resource.zone, said[name], typed[name]) for name in texts])
+    if _WIDTH in rows.columns:
+        problems = problems.with_columns(rows[_WIDTH])
+    joined = pl.concat_str(pl.all(), separator=";", ignore_nulls=True)
+    record = pl.concat_str([pl.col(name).fill_null("") for name in rows.columns if not name.startswith("_")], separator="|")
+    flagged = typed.with_columns(
+        decode_error=problems.select(pl.when(joined != "").then(joined)).to_series(),
+        raw_record=rows.select(record.str.slice(0, 500)).to_series(),
+        page_row=pl.col("_index").cast(pl.Int64),
+    ).with_columns(raw_record=pl.when(pl.col("decode_error").is_not_null()).then("raw_record"))
+    missing = {name: pl.lit(None, dtype=dtype) for name, dtype in schema.items() if name not in flagged.columns}
+    return flagged.with_columns(**missing).select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+
+
+def _source_text(rows: pl.DataFrame, source: str) -> pl.Expr:
+    """Name a column of the page, or a text filled from several; empty where one of them is."""
+    names = _PLACE.findall(source)
+    _require(rows, names or [source])
+    return pl.format(_PLACE.sub("{}", source), *(pl.col(name) for name in names)) if names else pl.col(source)
+
+
+def _listed(rows: pl.DataFrame, values: list[Any]) -> pl.Expr:
+    _require(rows, ["sample"])
+    by_sample = {f"{index:02d}": str(value) for index, value in enumerate(values, start=1)}
+    return pl.col("sample").replace_strict(by_sample, default=None, return_dtype=pl.String)
+
+
+def _with_number_formats(rows: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
+    formats: dict[str, str] = options.get("number_formats", {})
+    _require(rows, list(formats))
+    return rows.with_columns(pl.col(name).str.zfill(int(form.strip("d") or 0)) for name, form in formats.items())
+
+
+def _cast(name: str, dtype: Any, zone: str | None) -> pl.Expr:
+    text = pl.col(name)
+    if dtype == UTC_DTYPE:
+        spaced = text.str.replace("T", " ").str.replace(r"(\.\d{6})\d+", "$1")
+        zoned = pl.coalesce(spaced.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False) for form in _ZONED)
+        local = pl.coalesce(spaced.str.to_datetime(form, time_unit="us", strict=False) for form in _LOCAL)
+        placed = (
+            local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
+            if zone
+            else pl.lit(None, dtype=UTC_DTYPE)
+        )
+        return pl.when(text.str.contains(_HAS_ZONE)).then(zoned).otherwise(placed).alias(name)
+    if dtype == pl.Boolean:
+        return text.str.to_lowercase().is_in(list(_TRUE)).alias(name)
+    return text.cast(dtype, strict=False)
+
+
+def _problem(name: str, dtype: Any, zone: str | None, said: pl.Series, typed: pl.Series) -> pl.Series:
+    """Per row, why a cell that says something could not be read; null where it could."""
+    kind = {UTC_DTYPE: "NOT_A_TIME", pl.Float64: "NOT_A_NUMBER", pl.Int64: "NOT_A_WHOLE_NUMBER"}.get(dtype, "NOT_READ")
+    lost = pl.col("said").is_not_null() & pl.col("typed").is_null()
+    unzoned = lost & ~pl.col("said").str.contains(_HAS_ZONE) & (dtype == UTC_DTYPE and zone is None)
+    reason = pl.when(unzoned).then(pl.lit(f"{name}:NO_ZONE")).when(lost).then(pl.lit(f"{name}:{kind}"))
+    return pl.DataFrame({"said": said, "typed": typed}).select(reason.alias(name)).to_series()
+
+
+def _require(frame: pl.DataFrame, names: list[str]) -> None:
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        has = ", ".join(name for name in frame.columns if not name.startswith("_"))
+        raise _UnreadableError(f"page:MISSING_COLUMN ({', '.join(missing)}; the page has {has[:200]})")
+
+
+def _unreadable(table: str, body: bytes, problem: str) -> pl.DataFrame:
+    schema = _LINEAGE | {column.name: column.dtype for column in PAYLOAD[table]}
+    row = {
+        "page_row": 0,
+        "record_id": f"page-{hashlib.sha256(body).hexdigest()[:16]}",
+        "revision": 1,
+        "is_deleted": False,
+        "decode_error": problem,
+        "raw_record": body[:500].decode("utf-8", errors="replace"),
+    }
+    return pl.DataFrame([row], schema=schema)
