@@ -285,8 +285,6 @@ def _check_shifts(tables: _Tables, day_start: time | None) -> None:
     placed = tables[name].with_columns(
         from_min=start,
         to_min=start + _length(_minutes("start_local"), _minutes("end_local")),
-        # A shift that starts after midnight but before day_start belongs to the production day before.
-        day_shift=pl.when(_minutes("start_local") < day_start_min).then(-1).otherwise(0),
     )
     wrong = pl.format("shift {} from {} to {} crosses the start of the production day", "shift_id", "start_local", "end_local")
     rows = placed.filter(pl.col("to_min") > DAY_MIN)
@@ -295,13 +293,16 @@ def _check_shifts(tables: _Tables, day_start: time | None) -> None:
 
 
 def _check_shift_overlap(tables: _Tables, placed: pl.DataFrame) -> None:
-    """Two shifts of one line must not cover the same time: an event would belong to both."""
+    """Two shifts of one line must not cover the same time: an event would belong to both.
+
+    A line's own rule replaces the rule of the same shift for every line. Weekdays are those of the production date.
+    """
     days = placed.filter(pl.col("weekdays").str.contains(r"^[1-7]+$")).with_columns(
         weekday=pl.col("weekdays").str.extract_all(r"[1-7]"),
         from_at=pl.col("effective_from").fill_null(_EVER),
         to_at=pl.col("effective_to").fill_null(_FOREVER),
     )
-    days = days.explode("weekday").with_columns(weekday=(pl.col("weekday").cast(pl.Int64) + pl.col("day_shift")) % 7)
+    days = days.explode("weekday")
     pairs = days.join(days, on="weekday", suffix="_b").filter(pl.col(LINE) > pl.col(f"{LINE}_b"))
     center, other = pl.col("work_center_id"), pl.col("work_center_id_b")
     same_line = (center == other) | (
