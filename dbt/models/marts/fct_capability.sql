@@ -1,0 +1,41 @@
+select
+    capability.characteristic_id,
+    capability.equipment_id,
+    capability.specification_version,
+    characteristic.unit,
+    capability.stability,
+    capability.lsl,
+    capability.target,
+    capability.usl,
+    capability.window_from,
+    capability.window_to,
+    capability.n_observed,
+    capability.n_subgroups,
+    capability.mean,
+    capability.sigma_within,
+    capability.sigma_overall,
+    capability.estimator,
+    capability.nu,
+    capability.cp,
+    capability.cp_ci_low,
+    capability.cp_ci_high,
+    capability.cpk,
+    capability.cpk_ci_low,
+    capability.cpk_ci_high,
+    capability.pp,
+    capability.pp_ci_low,
+    capability.pp_ci_high,
+    capability.ppk,
+    capability.ppk_ci_low,
+    capability.ppk_ci_high,
+    capability.cpm,
+    capability.ppk_unmasked,
+    capability.confidence,
+    capability.n_masked,
+    capability.n_violation_points,
+    capability.reason
+from {{ ref('stg_lake__spc_capability') }} as capability
+left join {{ ref('dim_characteristic') }} as characteristic
+    on
+        capability.characteristic_id = characteristic.characteristic_id
+        and capability.equipment_id = characteristic.equipment_id

@@ -1,0 +1,22 @@
+select
+    source_id,
+    record_id,
+    revision,
+    updated_at at time zone 'UTC' as updated_at,
+    page_sha256,
+    page_row,
+    production_date,
+    characteristic_id,
+    equipment_id,
+    measured_at at time zone 'UTC' as measured_at,
+    value,
+    unit,
+    serial_number,
+    material_lot_id,
+    job_order_id,
+    subgroup_key,
+    work_center_id,
+    shift_id,
+    specification_version,
+    unit_conversion
+from {{ source('lake', 'measurement') }}

@@ -1,0 +1,23 @@
+select
+    equipment_id,
+    work_center_id,
+    shift_id,
+    material_definition_id,
+    pot_s,
+    pdt_s,
+    pbt_s,
+    apt_s,
+    aust_s,
+    adet_s,
+    minor_stop_s,
+    adot_s,
+    unknown_s,
+    pri_s,
+    pq,
+    gq,
+    sq,
+    rq,
+    data_quality,
+    as_of at time zone 'UTC' as as_of,
+    production_date
+from {{ source('lake', 'oee_elements') }}

@@ -1,0 +1,23 @@
+select
+    characteristic_id,
+    equipment_id,
+    limit_version,
+    chart,
+    mu,
+    sigma,
+    estimator,
+    k,
+    subgroup_size,
+    baseline_from at time zone 'UTC' as baseline_from,
+    baseline_to at time zone 'UTC' as baseline_to,
+    n_subgroups,
+    excluded_subgroup_ids,
+    exclusion_cause,
+    approved_by,
+    reason,
+    supersedes,
+    inputs_hash,
+    effective_from at time zone 'UTC' as effective_from,
+    effective_to at time zone 'UTC' as effective_to,
+    warning
+from {{ source('lake', 'spc_limits') }}

@@ -1,0 +1,21 @@
+select
+    characteristic_id,
+    equipment_id,
+    subgroup_id,
+    subgroup_at at time zone 'UTC' as subgroup_at,
+    chart,
+    panel,
+    statistic,
+    value,
+    n_observed,
+    n_masked,
+    cl,
+    lcl,
+    ucl,
+    standard_error,
+    z,
+    limit_version,
+    is_baseline,
+    rules,
+    production_date
+from {{ source('lake', 'spc_points') }}

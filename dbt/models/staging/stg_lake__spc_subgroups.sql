@@ -1,0 +1,22 @@
+select
+    characteristic_id,
+    equipment_id,
+    subgroup_id,
+    subgroup_at at time zone 'UTC' as subgroup_at,
+    subgroup_end_at at time zone 'UTC' as subgroup_end_at,
+    shift_id,
+    material_lot_id,
+    job_order_id,
+    specification_version,
+    n_observed,
+    mean,
+    m2,
+    range,
+    s,
+    minimum,
+    maximum,
+    n_masked,
+    mean_unmasked,
+    m2_unmasked,
+    production_date
+from {{ source('lake', 'spc_subgroups') }}
