@@ -91,7 +91,7 @@ def oee_ratios(elements: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
         )
         .group_by(keys, maintain_order=True)
         .agg(
-            [(pl.col(name) * US_PER_S).round().cast(pl.Int64).sum() / US_PER_S for name in _SECONDS],
+            *((pl.col(name) * US_PER_S).round().cast(pl.Int64).sum() / US_PER_S for name in _SECONDS),
             pl.col(*_COUNTS).sum(),
             *(pl.when(pl.col(name).is_not_null().all()).then(pl.col(name).sum()).alias(name) for name in _IDEAL),
         )

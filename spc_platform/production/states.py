@@ -18,7 +18,7 @@ import polars as pl
 from spc_platform.contracts.production import DOWNTIME_EVENT, STATE_INTERVAL
 from spc_platform.contracts.table import UTC
 from spc_platform.production.calendar import assign_shift, operation_time, planned_downtime, shift_calendar
-from spc_platform.production.intervals import cover, cut, merge, seconds
+from spc_platform.production.intervals import cover, cut, merge, seconds, subtract
 from spc_platform.site.model import Site
 
 UNKNOWN = "UNKNOWN"
@@ -66,12 +66,16 @@ def downtime_events(equipment_state: pl.DataFrame, site: Site, production_date: 
     """List the stops that began on a production date, one row per event: DOWNTIME_EVENT.
 
     A stop is an event whose element, by its reason or else its state, is ADET, AUST or ADOT; lengths
-    are those of the records, before overlaps are resolved and calendars applied. ``shift_id`` is the
-    shift in which it began, null outside all shifts.
+    are those of the records, before overlaps are resolved and calendars applied. One that claims to be
+    planned is left out when the calendar agrees for all of its operation time, and is ADET otherwise.
+    ``shift_id`` is the shift in which it began, null outside all shifts.
     """
     events = _events(equipment_state, site, production_date, as_of)
     began = site.production_date(pl.col("start_at")) == production_date
-    stops = events.filter(began & ~pl.col("_claims_planned") & pl.col("time_element").is_in(STOP_ELEMENTS))
+    stops = events.filter(began & pl.col("time_element").is_in(STOP_ELEMENTS))
+    stops = stops.filter(
+        ~pl.col("_claims_planned") | pl.col("_event").is_in(_unplanned(stops, site, production_date).implode())
+    )
     stops = assign_shift(stops, "start_at", shift_calendar(site, production_date, production_date))
     losses = site["reasons"].select("reason_code", "loss_category")
     return DOWNTIME_EVENT.conform(
@@ -80,6 +84,27 @@ def downtime_events(equipment_state: pl.DataFrame, site: Site, production_date: 
         .with_columns(
             duration_s=pl.col("event_duration_s"), as_of=_moment(as_of), production_date=pl.lit(production_date, dtype=pl.Date)
         )
+    )
+
+
+def _unplanned(events: pl.DataFrame, site: Site, production_date: date) -> pl.Series:
+    """Find the events that touch planned busy time: operation time that is not planned downtime."""
+    last = production_date + timedelta(days=site.policies.state_carry_days + 1)
+    span = ["equipment_id", "start_at", "end_at"]
+    busy = subtract(operation_time(site, production_date, last).select(span), planned_downtime(site, production_date, last))
+    return (
+        events.select("_event", *span)
+        .sort("end_at")
+        .join_asof(
+            busy.rename({"start_at": "_start", "end_at": "_end"}).sort("_start"),
+            left_on="end_at",
+            right_on="_start",
+            by="equipment_id",
+            strategy="backward",
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        .filter(pl.col("_end") > pl.col("start_at"))["_event"]
     )
 
 
