@@ -1,0 +1,373 @@
+"""Landing: pages of sources kept unchanged, and the raw partitions that are made from them.
+
+A page is durable, bytes first and ledger row second, before the next one is asked for; a resource's
+watermark moves only after its last page. Whatever stops a walk, the next one converges: pages that landed
+are recognised by their sha256, records by what the ledger knows of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import polars as pl
+import zstandard
+
+from spc_platform.contracts import LAKE_TABLES
+from spc_platform.contracts.raw import EVENT_TIME
+from spc_platform.errors import ContractError, LakeError, PermanentError, SpcError
+from spc_platform.lake.files import (
+    TEMPORARY,
+    Checkpoint,
+    below,
+    locked,
+    make_folder,
+    no_checkpoint,
+    older_than,
+    sha256,
+    write_durably,
+)
+from spc_platform.lake.ledger import LandedPage, Ledger, PageOutcome
+from spc_platform.lake.record_index import NEVER, RECORDS
+from spc_platform.prepare.revisions import drop_repeats, latest_revisions
+from spc_platform.site.model import Resource, Site
+from spc_platform.sources.base import Page, Source
+from spc_platform.sources.decode import decode
+
+_SUFFIX = ".zst"
+_DECODED_BYTES = 256 << 20
+_UTC = pl.Datetime("us", "UTC")
+_SEED = 22400
+
+
+class Landing:
+    """The bytes of landed pages under ``root``, zstd-compressed, named by the sha256 of what the source said."""
+
+    def __init__(self, root: Path, ledger: Ledger) -> None:
+        self.root = Path(root)
+        self.ledger = ledger
+        self._decoded: OrderedDict[tuple[str, str, str, str], pl.DataFrame] = OrderedDict()
+
+    def __repr__(self) -> str:
+        return f"Landing({str(self.root)!r})"
+
+    def path(self, source_id: str, digest: str) -> Path:
+        """Where the page of a source lies, or would lie."""
+        return below(self.root, source_id, digest[:2]) / f"{digest}{_SUFFIX}"
+
+    def write(self, source_id: str, body: bytes, checkpoint: Checkpoint = no_checkpoint) -> str:
+        """Make a page's bytes durable; gives their sha256. A page that lies there already is verified."""
+        digest = sha256(body)
+        path = self.path(source_id, digest)
+        if path.exists() and _body(path, len(body)) == body:
+            return digest
+        make_folder(path.parent)
+        write_durably(path, zstandard.ZstdCompressor(level=3, write_checksum=True).compress(body), checkpoint, "page")
+        return digest
+
+    def read(self, digest: str) -> bytes:
+        """The bytes of a landed page, exactly as the source gave them. Raises LakeError when missing or altered."""
+        found = self.ledger.sources_of(digest)
+        problems = []
+        for source_id, size in found:
+            path = self.path(source_id, digest)
+            body = _body(path, size)
+            if body is not None and sha256(body) == digest:
+                return body
+            problems.append(f"{path} is {'missing' if not path.exists() else 'altered'}")
+        if not found:
+            problems.append(f"the ledger {self.ledger.path} knows no page {digest}")
+        raise LakeError(
+            f"landed page {digest}: {'; '.join(problems)}. Restore the file from a backup; if there is none, delete it "
+            "and its row in the ledger's table page, reset the resource's watermark and land the source again",
+            code="SPC-501",
+        )
+
+    def decoded(self, page: LandedPage, resource: Resource, table: str) -> pl.DataFrame:
+        """The records of a landed page that belong to one raw table. Recently used pages are kept, within 256 MiB."""
+        key = (page.source_id, repr(resource), page.sha256, table)
+        frame = self._decoded.pop(key, None)
+        if frame is None:
+            frame = _with_identity(decode(resource, table, self.read(page.sha256)))
+        self._decoded[key] = frame
+        size = sum(kept.estimated_size() for kept in self._decoded.values())
+        while size > _DECODED_BYTES and len(self._decoded) > 1:
+            size -= self._decoded.popitem(last=False)[1].estimated_size()
+        return frame
+
+    def sweep(self, older_than_s: float) -> list[Path]:
+        """Remove what a killed walk left: temporary files and pages without a ledger row, once they are old enough."""
+        swept = []
+        now = time.time()
+        for path in sorted(self.root.glob("*/*/*")) + sorted(self.root.glob(f"*/*/{TEMPORARY}*")):
+            is_orphan = path.name.startswith(TEMPORARY) or not self.ledger.sources_of(path.name.removesuffix(_SUFFIX))
+            if is_orphan and path.is_file() and older_than(path, older_than_s, now):
+                path.unlink()
+                swept.append(path)
+        return swept
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLanding:
+    """What one walk over one resource brought. ``new_records`` were not known before in this revision."""
+
+    resource: str
+    batch_id: int
+    pages: int
+    records: int
+    new_records: int
+    bytes: int
+    touched: tuple[date, ...]
+    watermark: str | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LandingReport:
+    """What landing a source brought, in sum and per resource."""
+
+    source_id: str
+    resources: tuple[ResourceLanding, ...]
+
+    @property
+    def batch_id(self) -> int:
+        """The newest batch; each resource has its own."""
+        return max((resource.batch_id for resource in self.resources), default=0)
+
+    @property
+    def pages(self) -> int:
+        return sum(resource.pages for resource in self.resources)
+
+    @property
+    def records(self) -> int:
+        return sum(resource.records for resource in self.resources)
+
+    @property
+    def new_records(self) -> int:
+        return sum(resource.new_records for resource in self.resources)
+
+    @property
+    def bytes(self) -> int:
+        return sum(resource.bytes for resource in self.resources)
+
+    @property
+    def seconds(self) -> float:
+        return sum(resource.seconds for resource in self.resources)
+
+    @property
+    def touched(self) -> tuple[date, ...]:
+        """Production dates whose raw rows changed, oldest first."""
+        return tuple(sorted({day for resource in self.resources for day in resource.touched}))
+
+
+@dataclass
+class _Walk:
+    """Running sums of one walk."""
+
+    pages: int = 0
+    records: int = 0
+    new_records: int = 0
+    bytes: int = 0
+    touched: set[date] = field(default_factory=set)
+    newest: datetime | None = None
+    position: str | None = None
+
+    def add(self, page: Page, outcome: PageOutcome) -> None:
+        self.pages += 1
+        self.records += outcome.n_records
+        self.new_records += outcome.n_new
+        self.bytes += len(page.body)
+        self.touched.update(outcome.touched)
+        self.position = page.position or self.position
+        if outcome.newest_updated_at is not None:
+            self.newest = max(outcome.newest_updated_at, self.newest or outcome.newest_updated_at)
+
+
+def land_source(
+    source: Source,
+    site: Site,
+    landing: Landing,
+    ledger: Ledger,
+    *,
+    checkpoint: Checkpoint = no_checkpoint,
+    lock_timeout_s: float = 600.0,
+) -> LandingReport:
+    """Walk every resource of a source and land its pages; one page is in memory at a time.
+
+    A permanent or contract failure of one resource does not keep the others from landing and is raised at the
+    end; a transient one ends the walk, since the other side is down. Pages that landed stay, the resource's
+    watermark does not move. Raises LakeError when another run lands the same source for ``lock_timeout_s``.
+    """
+    source_id = source.config.source_id
+    reports = []
+    failures: list[SpcError] = []
+    with locked(below(landing.root, source_id) / ".lock", lock_timeout_s, f"landing of source {source_id!r}"):
+        for resource in source.config.resources:
+            try:
+                reports.append(_land_resource(source, resource, site, landing, ledger, checkpoint))
+            except (PermanentError, ContractError) as error:
+                failures.append(error)
+    if failures:
+        for further in failures[1:]:
+            failures[0].add_note(f"and: {further}")
+        raise failures[0]
+    return LandingReport(source_id, tuple(reports))
+
+
+def raw_partition(table: str, production_date: date, site: Site, landing: Landing, ledger: Ledger) -> pl.DataFrame:
+    """The rows of one raw table and production date, from every landed page that brought records of it.
+
+    Conforms to the RAW contract of ``table``. Every revision is kept; ``is_current`` marks the one in force,
+    also against revisions on other production dates. Repeats of the same content are one row, of the page
+    with the lowest (sha256, row). The order in which pages landed does not matter; which page a row names
+    depends on how the source cut its records into pages, and a page that brought nothing new is not read.
+
+    Raises LakeError when a page is missing or altered, or its source or resource left the site folder.
+    """
+    contract = LAKE_TABLES[table]
+    frames = []
+    for page in ledger.pages(table, production_date):
+        frame = landing.decoded(page, _resource(site, page), table)
+        day = _effective_date(table, site, page.received_at)
+        frames.append(
+            frame.filter(day == production_date).with_columns(
+                source_id=pl.lit(page.source_id),
+                page_sha256=pl.lit(page.sha256),
+                production_date=pl.lit(production_date, pl.Date),
+                is_current=pl.lit(value=True),
+            )
+        )
+    if not frames:
+        return contract.empty()
+    rows = pl.concat([frame.select(contract.names) for frame in frames])
+    return contract.conform(latest_revisions(drop_repeats(rows), ledger.superseded(table, production_date)))
+
+
+def _land_resource(
+    source: Source, resource: Resource, site: Site, landing: Landing, ledger: Ledger, checkpoint: Checkpoint
+) -> ResourceLanding:
+    source_id = source.config.source_id
+    started = time.monotonic()
+    before = ledger.watermark(source_id, resource.name)
+    batch_id = ledger.open_batch(source_id, resource.name)
+    walk = _Walk()
+    try:
+        for page in source.walk(resource, before):
+            walk.add(page, _land_page(page, resource, site, landing, ledger, batch_id, checkpoint))
+    except Exception as error:
+        ledger.close_batch(batch_id, None, error=f"{type(error).__name__}: {error}"[:500])
+        raise
+    after = _watermark_after(source, resource, before, walk)
+    checkpoint("walk:landed")
+    ledger.close_batch(batch_id, after)
+    checkpoint("walk:closed")
+    return ResourceLanding(
+        resource=resource.name,
+        batch_id=batch_id,
+        pages=walk.pages,
+        records=walk.records,
+        new_records=walk.new_records,
+        bytes=walk.bytes,
+        touched=tuple(sorted(walk.touched)),
+        watermark=after,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _land_page(
+    page: Page, resource: Resource, site: Site, landing: Landing, ledger: Ledger, batch_id: int, checkpoint: Checkpoint
+) -> PageOutcome:
+    digest = landing.write(page.source_id, page.body, checkpoint)
+    checkpoint("page:durable")
+    landed = LandedPage(page.source_id, page.resource, digest, page.origin, page.position, len(page.body), page.received_at)
+    known = ledger.known_page(landed)
+    if known is not None:
+        return known
+    try:
+        contents = {
+            table: _records(_with_identity(decode(resource, table, page.body)), table, site, page.received_at)
+            for table in resource.tables
+        }
+    except ContractError as error:
+        ledger.refuse_page(batch_id, landed, str(error)[:500])
+        raise
+    return ledger.land_page(batch_id, landed, contents, mutable=resource.mutable, checkpoint=checkpoint)
+
+
+def _watermark_after(source: Source, resource: Resource, before: str | None, walk: _Walk) -> str | None:
+    """Where the next walk begins: what the source says, else for REST the newest updated_at, else the last position."""
+    if hasattr(source, "next_watermark"):
+        said: str | None = source.next_watermark(resource)
+        return said
+    if source.config.kind != "rest":
+        return walk.position
+    if walk.newest is None:
+        return None
+    after = walk.newest.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return max(after, before or "")
+
+
+def _with_identity(frame: pl.DataFrame) -> pl.DataFrame:
+    """Decoded records with revision and deletion filled: what the source leaves out is revision 0, not deleted."""
+    return frame.with_columns(pl.col("revision").fill_null(0), pl.col("is_deleted").fill_null(value=False))
+
+
+def _effective_at(table: str, received_at: datetime) -> pl.Expr:
+    received = pl.lit(received_at.astimezone(UTC), _UTC)
+    return pl.coalesce(EVENT_TIME[table], "updated_at", received)
+
+
+def _effective_date(table: str, site: Site, received_at: datetime) -> pl.Expr:
+    """Production date of the event; where its time is unreadable, of the update, else of the receipt."""
+    return site.production_date(_effective_at(table, received_at))
+
+
+def _records(frame: pl.DataFrame, table: str, site: Site, received_at: datetime) -> pl.DataFrame:
+    """The page's records as the ledger's index takes them.
+
+    The content hash covers all decoded columns but the row's place in its page. It is stable within one
+    polars version; after an upgrade, records of the overlap count as new once, which changes no row.
+    """
+    if frame.height and frame["record_id"].has_nulls():
+        raise ContractError(
+            f"decoding gave {table} records without record_id; every record needs one to be told from the others"
+        )
+    content = frame.select(sorted(set(frame.columns) - {"page_row"}))
+    return frame.select(
+        "record_id",
+        "revision",
+        content.hash_rows(seed=_SEED).reinterpret(signed=True).alias("content_hash"),
+        pl.col("updated_at").cast(_UTC).cast(pl.Int64).fill_null(NEVER),
+        _effective_at(table, received_at).cast(_UTC).cast(pl.Int64).alias("event_at"),
+        _effective_date(table, site, received_at).cast(pl.Int32).alias("production_date"),
+    ).cast(RECORDS)
+
+
+def _resource(site: Site, page: LandedPage) -> Resource:
+    try:
+        resources: Iterator[Resource] = iter(site.source(page.source_id).resources)
+    except KeyError:
+        resources = iter(())
+    for resource in resources:
+        if resource.name == page.resource:
+            return resource
+    raise LakeError(
+        f"landed page {page.sha256} came from source {page.source_id!r}, resource {page.resource!r}, which site "
+        f"{site.site_id!r} no longer declares, so it cannot be decoded; "
+        "declare it again in the site's sources (polling may stay off)",
+        code="SPC-505",
+    )
+
+
+def _body(path: Path, size: int) -> bytes | None:
+    """The decompressed bytes, or None when the file is missing, is no zstd frame or holds more than ``size`` bytes."""
+    try:
+        with path.open("rb") as file, zstandard.ZstdDecompressor().stream_reader(file) as reader:
+            body = reader.read(size + 1)
+    except (FileNotFoundError, zstandard.ZstdError):
+        return None
+    return body if len(body) <= size else None

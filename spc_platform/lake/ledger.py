@@ -1,0 +1,420 @@
+"""The ledger: which pages have landed, how far each source was read, which production dates changed since they were built.
+
+One SQLite file in WAL mode with full sync. Every method is one transaction; any number of processes and
+threads may use the same file. Record-level knowledge lives in ``record_index``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from spc_platform.errors import LakeError
+from spc_platform.lake import ledger_schema, record_index
+from spc_platform.lake.files import Checkpoint, make_folder, no_checkpoint, sha256
+from spc_platform.lake.record_index import NEVER
+
+_BUSY_S = 60.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_0 = date(1970, 1, 1)
+_DIGEST_RANGE = 1 << 256
+
+
+@dataclass(frozen=True, slots=True)
+class LandedPage:
+    """A page whose bytes are durable: where it came from and how to find it again."""
+
+    source_id: str
+    resource: str
+    sha256: str
+    origin: str
+    position: str
+    n_bytes: int
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PageOutcome:
+    """What a page brought: ``touched`` are the production dates whose raw rows change with it.
+
+    ``was_known`` tells that the same bytes had landed before; ``newest_updated_at`` is the source's own time.
+    """
+
+    was_known: bool
+    n_records: int
+    n_new: int
+    touched: tuple[date, ...]
+    newest_updated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingDate:
+    """A production date whose landed pages differ from those that its raw tables were built from.
+
+    ``digest`` names the set of all pages that touch the date, ``n_pages`` and ``n_records`` count them and
+    their records, those applied before included.
+    """
+
+    production_date: date
+    digest: str
+    n_pages: int
+    n_records: int
+
+
+class Ledger:
+    """The ledger file at ``path``, created when missing. Raises LakeError when it belongs to another version."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        make_folder(self.path.parent)
+        self._connections = threading.local()
+        with self._transaction() as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version not in (0, ledger_schema.VERSION):
+                raise LakeError(
+                    f"ledger {self.path} has version {version}, this release reads {ledger_schema.VERSION}; "
+                    "use the release that wrote it, or move the ledger away and land the sources again",
+                    code="SPC-504",
+                )
+            for statement in ledger_schema.SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {ledger_schema.VERSION}")
+
+    def __repr__(self) -> str:
+        return f"Ledger({str(self.path)!r})"
+
+    # --- walks and pages
+
+    def open_batch(self, source_id: str, resource: str) -> int:
+        """Begin a walk over one resource; gives its batch id."""
+        with self._transaction() as connection:
+            cursor = connection.execute(
+                "INSERT INTO batch (source_id, resource, opened_at) VALUES (?, ?, ?)", (source_id, resource, _now())
+            )
+            return int(cursor.lastrowid or 0)
+
+    def known_page(self, page: LandedPage) -> PageOutcome | None:
+        """What is known of a page with these bytes from this resource, or None when it is new or could not be read before."""
+        row = self._query(
+            "SELECT n_records, newest_updated_at FROM page "
+            "WHERE source_id = ? AND resource = ? AND sha256 = ? AND error IS NULL",
+            (page.source_id, page.resource, page.sha256),
+        )
+        return PageOutcome(True, row[0][0], 0, (), _moment(row[0][1])) if row else None
+
+    def land_page(
+        self,
+        batch_id: int,
+        page: LandedPage,
+        contents: Mapping[str, pl.DataFrame],
+        *,
+        mutable: bool,
+        checkpoint: Checkpoint = no_checkpoint,
+    ) -> PageOutcome:
+        """Enter a page whose bytes are durable, with the production dates that it touches, in one transaction.
+
+        ``contents`` holds per raw table the page's records as ``record_index.RECORDS``. Records that are
+        already known touch nothing; a record that moved touches its old and its new date.
+        """
+        columns = {
+            table: frame.select(pl.col(n).cast(t) for n, t in record_index.RECORDS.items()) for table, frame in contents.items()
+        }
+        updated = _largest(columns, "updated_at")
+        newest = updated if updated is not None else _largest(columns, "event_at")
+        n_records = sum(frame.height for frame in columns.values())
+        with self._transaction() as connection:
+            page_id = _enter_page(connection, batch_id, page, n_records, updated)
+            if page_id is None:
+                return PageOutcome(True, n_records, 0, (), _moment(updated))
+            touches = []
+            for table, frame in columns.items():
+                stream_id = _stream(connection, page.source_id, table)
+                if mutable:
+                    touched = record_index.register_revisions(connection, stream_id, frame)
+                else:
+                    touched = record_index.register_hashes(connection, stream_id, page_id, frame)
+                _enter_touches(connection, page, page_id, table, touched)
+                touches.append(touched)
+            _enter_source(connection, page.source_id, newest_at=newest)
+            checkpoint("page:entered")
+        checkpoint("page:landed")
+        everything = pl.concat(touches) if touches else pl.DataFrame(schema={"production_date": pl.Int32, "n_new": pl.Int64})
+        days = sorted(set(everything["production_date"].to_list()))
+        return PageOutcome(False, n_records, int(everything["n_new"].sum()), tuple(map(_date, days)), _moment(updated))
+
+    def refuse_page(self, batch_id: int, page: LandedPage, error: str) -> None:
+        """Enter a page that landed but could not be decoded; it is decoded again when the source repeats it."""
+        with self._transaction() as connection:
+            _enter_page(connection, batch_id, page, 0, None, error)
+
+    def close_batch(self, batch_id: int, watermark: str | None, *, error: str | None = None) -> None:
+        """End a walk: move the resource's watermark (None leaves it) and note success or ``error``, in one transaction.
+
+        Call it only when every page of the walk is durable.
+        """
+        with self._transaction() as connection:
+            row = connection.execute("SELECT source_id, resource FROM batch WHERE id = ?", (batch_id,)).fetchone()
+            if row is None:
+                raise LakeError(f"ledger {self.path} has no batch {batch_id}; open it before closing it")
+            connection.execute("UPDATE batch SET closed_at = ?, error = ? WHERE id = ?", (_now(), error, batch_id))
+            if watermark is not None and error is None:
+                connection.execute(
+                    "INSERT INTO watermark VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                    "value = excluded.value, batch_id = excluded.batch_id, moved_at = excluded.moved_at",
+                    (*row, watermark, batch_id, _now()),
+                )
+            _enter_source(connection, row[0], error=error, success=error is None)
+
+    def watermark(self, source_id: str, resource: str) -> str | None:
+        """How far the resource has been read; None before the first complete walk."""
+        rows = self._query("SELECT value FROM watermark WHERE source_id = ? AND resource = ?", (source_id, resource))
+        return str(rows[0][0]) if rows else None
+
+    def pages(self, table: str, production_date: date) -> list[LandedPage]:
+        """Pages that brought records of the raw table and date, in the order of their sha256."""
+        rows = self._query(
+            "SELECT source_id, resource, sha256, origin, position, n_bytes, received_at "
+            "FROM page_date JOIN page ON page.id = page_id "
+            "WHERE raw_table = ? AND production_date = ? AND n_new > 0 ORDER BY sha256, source_id, resource",
+            (table, _day(production_date)),
+        )
+        return [
+            LandedPage(source_id, resource, digest, origin, position, n_bytes, _EPOCH + timedelta(microseconds=received))
+            for source_id, resource, digest, origin, position, n_bytes, received in rows
+        ]
+
+    def sources_of(self, digest: str) -> list[tuple[str, int]]:
+        """(source_id, bytes) of every page with this sha256."""
+        return [
+            (row[0], row[1]) for row in self._query("SELECT DISTINCT source_id, n_bytes FROM page WHERE sha256 = ?", (digest,))
+        ]
+
+    # --- changes
+
+    def touched_dates(self) -> list[date]:
+        """Every production date that a landed record touches."""
+        return [_date(day) for (day,) in self._query("SELECT production_date FROM change ORDER BY production_date", ())]
+
+    def change_digest(self, production_date: date) -> str:
+        """Digest of the set of pages that touch the date, whatever the order in which they landed; empty when none does."""
+        rows = self._query("SELECT digest FROM change WHERE production_date = ?", (_day(production_date),))
+        return str(rows[0][0]) if rows else ""
+
+    def pending(self) -> list[PendingDate]:
+        """Production dates whose change digest differs from the applied one, oldest first."""
+        rows = self._query(
+            "SELECT production_date, change.digest, n_pages, n_records FROM change LEFT JOIN applied USING (production_date) "
+            "WHERE applied.digest IS NOT change.digest ORDER BY production_date",
+            (),
+        )
+        return [PendingDate(_date(day), digest, n_pages, n_records) for day, digest, n_pages, n_records in rows]
+
+    def mark_applied(self, production_date: date, digest: str) -> None:
+        """Note that the raw tables of the date hold the pages of ``digest``; take the digest before reading the pages."""
+        with self._transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO applied VALUES (?, ?, ?)", (_day(production_date), digest, _now()))
+
+    def superseded(self, table: str, production_date: date) -> pl.DataFrame:
+        """Rows of the date that a revision on another date replaces: source_id, record_id, revision, updated_at."""
+        rows = self._query(
+            "SELECT source_id, record_id, revision, NULLIF(updated_at, ?) FROM superseded JOIN stream ON stream.id = stream_id "
+            "WHERE raw_table = ? AND production_date = ?",
+            (NEVER, table, _day(production_date)),
+        )
+        schema = {"source_id": pl.String, "record_id": pl.String, "revision": pl.Int64, "updated_at": pl.Int64}
+        return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("updated_at").cast(pl.Datetime("us", "UTC")))
+
+    # --- commits and state
+
+    def record_commit(self, table: str, production_date: date | None, digest: str, n_rows: int) -> None:
+        """Note that a partition's manifest now names ``digest``; repeating the newest note changes nothing."""
+        day = "" if production_date is None else production_date.isoformat()
+        with self._transaction() as connection:
+            last = connection.execute(
+                "SELECT sha256 FROM partition_commit WHERE table_name = ? AND production_date = ? ORDER BY id DESC LIMIT 1",
+                (table, day),
+            ).fetchone()
+            if last != (digest,):
+                connection.execute(
+                    "INSERT INTO partition_commit (table_name, production_date, sha256, n_rows, committed_at) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    (table, day, digest, n_rows, _now()),
+                )
+
+    def commits(self, table: str) -> pl.DataFrame:
+        """History of a table's partitions, oldest first: production_date, sha256, rows, committed_at."""
+        rows = self._query(
+            "SELECT production_date, sha256, n_rows, committed_at FROM partition_commit WHERE table_name = ? ORDER BY id",
+            (table,),
+        )
+        schema = {"production_date": pl.String, "sha256": pl.String, "rows": pl.Int64, "committed_at": pl.String}
+        return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+            pl.col("production_date").replace("", None).str.to_date(), pl.col("committed_at").str.to_datetime(time_zone="UTC")
+        )
+
+    def newest(self, source_id: str | None = None) -> datetime | None:
+        """The newest time that landed: the source's updated_at, or event times where a source gives no updated_at."""
+        rows = self._query("SELECT max(newest_at) FROM source WHERE ? IS NULL OR source_id = ?", (source_id, source_id))
+        return _moment(rows[0][0])
+
+    def status(self) -> pl.DataFrame:
+        """One row per source: what landed (pages, records, bytes, unreadable_pages, newest_at), last success, last error."""
+        rows = self._query(
+            "SELECT source.source_id, count(page.id), total(page.n_records), total(page.n_bytes), count(page.error), "
+            "newest_at, last_success_at, last_error_at, last_error "
+            "FROM source LEFT JOIN page ON page.source_id = source.source_id "
+            "GROUP BY source.source_id ORDER BY source.source_id",
+            (),
+        )
+        counts = ("pages", "records", "bytes", "unreadable_pages", "newest_at")
+        texts = ("last_success_at", "last_error_at", "last_error")
+        schema = {"source_id": pl.String, **dict.fromkeys(counts, pl.Float64), **dict.fromkeys(texts, pl.String)}
+        return pl.DataFrame(rows, schema=schema, orient="row", strict=False).with_columns(
+            pl.col(counts).cast(pl.Int64),
+            pl.col("newest_at").cast(pl.Int64).cast(pl.Datetime("us", "UTC")),
+            pl.col("last_success_at", "last_error_at").str.to_datetime(time_unit="us", time_zone="UTC"),
+        )
+
+    # --- connections
+
+    def _connection(self) -> sqlite3.Connection:
+        """One connection per process and thread: SQLite connections must cross neither."""
+        held: tuple[int, sqlite3.Connection] | None = getattr(self._connections, "held", None)
+        if held is not None and held[0] == os.getpid():
+            return held[1]
+        try:
+            connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
+            _use_wal(connection)
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+        except sqlite3.DatabaseError as error:
+            raise LakeError(
+                f"ledger {self.path} cannot be opened: {error}; restore it from a backup, or land the sources again"
+            ) from error
+        self._connections.held = (os.getpid(), connection)
+        return connection
+
+    def _query(self, sql: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        return self._connection().execute(sql, values).fetchall()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        connection = self._connection()
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            raise LakeError(
+                f"ledger {self.path} stayed locked for {_BUSY_S:g} s ({error}); end the run that holds it", code="SPC-503"
+            ) from error
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL; two processes that create the file at once collide here without SQLite's own waiting."""
+    deadline = time.monotonic() + _BUSY_S
+    while connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def _enter_page(
+    connection: sqlite3.Connection,
+    batch_id: int,
+    page: LandedPage,
+    n_records: int,
+    updated: int | None,
+    error: str | None = None,
+) -> int | None:
+    """The new page's id, or None when the page was entered before."""
+    identity = (page.source_id, page.resource, page.sha256)
+    connection.execute("DELETE FROM page WHERE source_id = ? AND resource = ? AND sha256 = ? AND error IS NOT NULL", identity)
+    cursor = connection.execute(
+        "INSERT OR IGNORE INTO page (source_id, resource, sha256, origin, position, n_records, n_bytes, received_at, "
+        "newest_updated_at, batch_id, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*identity, page.origin, page.position, n_records, page.n_bytes, _micros(page.received_at), updated, batch_id, error),
+    )
+    return cursor.lastrowid if cursor.rowcount else None
+
+
+def _enter_touches(connection: sqlite3.Connection, page: LandedPage, page_id: int, table: str, touched: pl.DataFrame) -> None:
+    """A date's digest is the sum of its pages' hashes: the same for any order of landing, extended without reading the rest."""
+    token = int(sha256(f"{page.source_id}\0{page.resource}\0{table}\0{page.sha256}".encode()), 16)
+    for day, n_new, n_moved in touched.select("production_date", "n_new", "n_moved").iter_rows():
+        connection.execute("INSERT INTO page_date VALUES (?, ?, ?, ?, ?)", (table, day, page_id, n_new, n_moved))
+        row = connection.execute("SELECT digest, n_pages, n_records FROM change WHERE production_date = ?", (day,)).fetchone()
+        digest, n_pages, n_records = row or ("0", 0, 0)
+        total = (int(digest, 16) + token) % _DIGEST_RANGE
+        connection.execute(
+            "INSERT OR REPLACE INTO change VALUES (?, ?, ?, ?)", (day, f"{total:064x}", n_pages + 1, n_records + n_new)
+        )
+
+
+def _enter_source(
+    connection: sqlite3.Connection,
+    source_id: str,
+    *,
+    newest_at: int | None = None,
+    success: bool = False,
+    error: str | None = None,
+) -> None:
+    now = _now()
+    connection.execute("INSERT OR IGNORE INTO source (source_id) VALUES (?)", (source_id,))
+    if newest_at is not None:
+        connection.execute(
+            "UPDATE source SET newest_at = max(coalesce(newest_at, ?1), ?1) WHERE source_id = ?2", (newest_at, source_id)
+        )
+    if success:
+        connection.execute("UPDATE source SET last_success_at = ? WHERE source_id = ?", (now, source_id))
+    if error is not None:
+        connection.execute("UPDATE source SET last_error_at = ?, last_error = ? WHERE source_id = ?", (now, error, source_id))
+
+
+def _stream(connection: sqlite3.Connection, source_id: str, table: str) -> int:
+    connection.execute("INSERT OR IGNORE INTO stream (source_id, raw_table) VALUES (?, ?)", (source_id, table))
+    row = connection.execute("SELECT id FROM stream WHERE source_id = ? AND raw_table = ?", (source_id, table)).fetchone()
+    return int(row[0])
+
+
+def _largest(columns: Mapping[str, pl.DataFrame], name: str) -> int | None:
+    found = [value for frame in columns.values() if isinstance(value := frame[name].max(), int) and value != NEVER]
+    return max(found, default=None)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def _day(production_date: date) -> int:
+    return (production_date - _DAY_0).days
+
+
+def _date(day: int) -> date:
+    return _DAY_0 + timedelta(days=day)
+
+
+def _micros(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None else _EPOCH + timedelta(microseconds=micros)

@@ -1,0 +1,116 @@
+"""What the ledger knows of single records: is a record new, and does it replace one on another production date.
+
+Works on whole pages as columns inside the transaction of the caller. Records of mutable resources get a row
+per revision; of append-only resources only their content hashes are kept, one array per page.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import numpy as np
+import polars as pl
+
+NEVER = -(2**62)
+"""Stands for an unknown time among microseconds since 1970, so that it sorts lowest and may be a key."""
+
+RECORDS = pl.Schema(
+    {
+        "record_id": pl.String,
+        "revision": pl.Int64,
+        "content_hash": pl.Int64,
+        "updated_at": pl.Int64,
+        "event_at": pl.Int64,
+        "production_date": pl.Int32,
+    }
+)
+"""Records of one page as the index takes them: times in microseconds, dates in days since 1970."""
+
+_KEY = ["record_id", "revision", "content_hash"]
+_STORED = [*_KEY, "updated_at", "production_date"]
+_IN_FORCE = ["revision", "updated_at", "production_date"]
+_TOUCHES = pl.Schema({"production_date": pl.Int32, "n_new": pl.Int64, "n_moved": pl.Int64})
+
+
+def register_revisions(connection: sqlite3.Connection, stream_id: int, records: pl.DataFrame) -> pl.DataFrame:
+    """Enter the records of a page of a mutable resource; gives production_date, n_new, n_moved.
+
+    ``n_new`` counts revisions (or contents) not seen before, ``n_moved`` records that this page takes away
+    from the date because their revision in force now lies on another one.
+    """
+    incoming = records.unique(_KEY, keep="first", maintain_order=True)
+    known = _known(connection, stream_id, incoming)
+    new = incoming.join(known, on=_KEY, how="anti").select(_STORED)
+    if new.is_empty():
+        return pl.DataFrame(schema=_TOUCHES)
+    connection.executemany(
+        f"INSERT INTO record (stream_id, {', '.join(_STORED)}) VALUES (?, ?, ?, ?, ?, ?)",
+        new.select(pl.lit(stream_id).alias("stream_id"), *_STORED).iter_rows(),
+    )
+    before = known.join(new, on="record_id", how="semi")
+    everything = pl.concat([before, new])
+    now = _in_force(everything)
+    _enter_superseded(connection, stream_id, everything, now)
+    moved = (
+        _in_force(before)
+        .join(now.select("record_id", now="production_date"), on="record_id")
+        .filter(pl.col("production_date") != pl.col("now"))
+    )
+    added = new.group_by("production_date").agg(n_new=pl.len().cast(pl.Int64))
+    taken = moved.group_by("production_date").agg(n_moved=pl.len().cast(pl.Int64))
+    return added.join(taken, on="production_date", how="full", coalesce=True).fill_null(0).sort("production_date")
+
+
+def register_hashes(connection: sqlite3.Connection, stream_id: int, page_id: int, records: pl.DataFrame) -> pl.DataFrame:
+    """Enter the records of a page of an append-only resource; gives production_date, n_new, n_moved.
+
+    A record was seen before when its content hash is in a page whose span of event times meets this one's.
+    """
+    incoming = records.unique("content_hash", keep="first", maintain_order=True)
+    if incoming.is_empty():
+        return pl.DataFrame(schema=_TOUCHES)
+    blobs = connection.execute(
+        "SELECT hashes FROM page_hashes WHERE stream_id = ? AND last_at >= ? AND first_at <= ?",
+        (stream_id, incoming["event_at"].min(), incoming["event_at"].max()),
+    ).fetchall()
+    seen = np.frombuffer(b"".join(blob for (blob,) in blobs), dtype="<i8")
+    new = incoming.filter(pl.Series(~np.isin(incoming["content_hash"].to_numpy(), seen)))
+    if new.is_empty():
+        return pl.DataFrame(schema=_TOUCHES)
+    hashes = new["content_hash"].sort().to_numpy().astype("<i8").tobytes()
+    connection.execute(
+        "INSERT INTO page_hashes (stream_id, page_id, first_at, last_at, hashes) VALUES (?, ?, ?, ?, ?)",
+        (stream_id, page_id, new["event_at"].min(), new["event_at"].max(), hashes),
+    )
+    return (
+        new.group_by("production_date")
+        .agg(n_new=pl.len().cast(pl.Int64))
+        .with_columns(n_moved=pl.lit(0, pl.Int64))
+        .sort("production_date")
+    )
+
+
+def _known(connection: sqlite3.Connection, stream_id: int, incoming: pl.DataFrame) -> pl.DataFrame:
+    rows = connection.execute(
+        f"SELECT {', '.join(_STORED)} FROM record WHERE stream_id = ? AND record_id IN (SELECT value FROM json_each(?))",
+        (stream_id, json.dumps(incoming["record_id"].unique().to_list())),
+    ).fetchall()
+    return pl.DataFrame(rows, schema={name: RECORDS[name] for name in _STORED}, orient="row")
+
+
+def _in_force(records: pl.DataFrame) -> pl.DataFrame:
+    """The row of each record that is in force; within one production date the raw partition resolves ties by content."""
+    return records.sort("record_id", *_IN_FORCE).unique("record_id", keep="last", maintain_order=True)
+
+
+def _enter_superseded(connection: sqlite3.Connection, stream_id: int, everything: pl.DataFrame, in_force: pl.DataFrame) -> None:
+    replaced = everything.join(in_force.select("record_id", now="production_date"), on="record_id").filter(
+        pl.col("production_date") != pl.col("now")
+    )
+    connection.executemany(
+        "INSERT OR IGNORE INTO superseded (stream_id, production_date, record_id, revision, updated_at) VALUES (?, ?, ?, ?, ?)",
+        replaced.select(
+            pl.lit(stream_id).alias("stream_id"), "production_date", "record_id", "revision", "updated_at"
+        ).iter_rows(),
+    )

@@ -1,0 +1,54 @@
+"""Which revision of a record is in force: the highest, with ties resolved by content, never by order of arrival."""
+
+from __future__ import annotations
+
+import polars as pl
+
+_RECORD = ("source_id", "record_id")
+_LINEAGE = ("page_sha256", "page_row")
+_ROW = "__row"
+
+
+def drop_repeats(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with one row per distinct content.
+
+    Sources repeat themselves: overlapping reads, duplicate pages. Rows that agree in everything but the
+    page they came in are one row; the lowest (page_sha256, page_row) is kept, whatever the row order.
+
+    >>> rows = pl.DataFrame({"record_id": ["a", "a"], "page_sha256": ["f0", "0f"], "page_row": [0, 3]})
+    >>> drop_repeats(rows).rows()
+    [('a', '0f', 3)]
+    """
+    content = [name for name in frame.columns if name not in _LINEAGE]
+    return frame.sort(_LINEAGE, maintain_order=True).unique(content, keep="first", maintain_order=True)
+
+
+def latest_revisions(frame: pl.DataFrame, superseded: pl.DataFrame) -> pl.DataFrame:
+    """The frame with ``is_current``: true for the one revision of each record that is in force.
+
+    ``frame`` holds rows of one raw table and production date. ``superseded`` (source_id, record_id,
+    revision, updated_at) names rows of it that a revision on another production date replaces.
+
+    In force is the highest revision. Equal revisions with different content are a conflict of the source:
+    the higher ``updated_at`` wins (none is lowest), then the larger content, compared column by column in
+    the order of the contract; of equal contents the lowest (page_sha256, page_row). No row is dropped.
+
+    >>> rows = pl.DataFrame({"source_id": "mes", "record_id": "a", "revision": [1, 2], "updated_at": [None, None],
+    ...     "page_sha256": "0f", "page_row": [0, 1], "value": [3.0, 4.0]})
+    >>> latest_revisions(rows, rows.clear())["is_current"].to_list()
+    [False, True]
+    """
+    rows = frame.drop("is_current", strict=False).with_row_index(_ROW)
+    several = rows.filter(pl.len().over(_RECORD) > 1)
+    content = [name for name in rows.columns if name not in (*_RECORD, "revision", "updated_at", *_LINEAGE, _ROW)]
+    order = ["revision", "updated_at", *content]
+    ranked = several.sort(
+        [*order, *_LINEAGE],
+        descending=[True] * len(order) + [False] * len(_LINEAGE),
+        nulls_last=True,
+    )
+    losers = several.join(ranked.unique(_RECORD, keep="first", maintain_order=True), on=_ROW, how="anti")
+    elsewhere = superseded.select(*_RECORD, "revision", "updated_at").unique()
+    replaced = rows.join(elsewhere, on=[*_RECORD, "revision", "updated_at"], how="semi", nulls_equal=True)
+    beaten = pl.concat([losers.get_column(_ROW), replaced.get_column(_ROW)]).unique()
+    return rows.with_columns(is_current=~pl.col(_ROW).is_in(beaten.implode())).drop(_ROW)
