@@ -1,1 +1,1 @@
-"""Assets by layer. A body loads, calls the core and returns a MaterializeResult."""
+"""Assets by layer. A body loads, calls the engine and returns a MaterializeResult."""

@@ -1,0 +1,176 @@
+"""`spc demo`: one Dagster run over the whole graph, then a summary against what is known to be true."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from datetime import date, timedelta
+from pathlib import Path
+from shutil import copyfile
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from spc_platform.errors import PermanentError
+from spc_platform.settings import REPOSITORY, Settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+DEMO_DATES = 14
+console = Console(stderr=True, highlight=False)
+
+
+def demo_settings(site: str, data: Path | None, out: Path | None) -> Settings:
+    """Settings of a demo run. The embedded plant writes to data/; any other site to data/<folder name>-lake/."""
+    folder = {"demo": REPOSITORY / "data" / "site", "nist": REPOSITORY / "data" / "nist"}.get(site, Path(site))
+    base = Settings()
+    where = out or (base.data if site == "demo" else base.data / f"{folder.name}-lake")
+    return base.model_copy(update={"site": folder, "data": where, "shared_data": data or base.shared_data})
+
+
+def export(settings: Settings) -> None:
+    """Puts the settings where Dagster's processes and dbt read them, and prepares DAGSTER_HOME."""
+    home = settings.data / "dagster_home"
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        copyfile(REPOSITORY / "deploy" / "dagster.yaml", home / "dagster.yaml")
+    os.environ.update(
+        DAGSTER_HOME=str(home.resolve()),
+        DAGSTER_DISABLE_TELEMETRY="1",
+        DO_NOT_TRACK="1",
+        SPC_SITE=str(settings.site.resolve()),
+        SPC_DATA=str(settings.data.resolve()),
+        SPC_SHARED_DATA=str(settings.shared_data.resolve()),
+    )
+    bin_folder = str(Path(sys.executable).parent)
+    if bin_folder not in os.environ.get("PATH", "").split(os.pathsep):
+        os.environ["PATH"] = bin_folder + os.pathsep + os.environ.get("PATH", "")
+
+
+@contextmanager
+def running_plant() -> Iterator[str]:
+    """The embedded plant in its own process on free loopback ports; yields the address of its admin port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "spc_platform.plant", "--port", "0", "--admin-port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        addresses = dict(line.split("=", 1) for line in (process.stdout.readline().strip() for _ in range(2)) if "=" in line)
+        if "url" not in addresses or "admin_url" not in addresses:
+            raise PermanentError("the embedded plant did not start; run `spc plant` to see why")
+        os.environ["SPC_SOURCE_URL"] = f'{{"mes": "{addresses["url"]}"}}'
+        yield addresses["admin_url"]
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _reads_plant(settings: Settings) -> bool:
+    from spc_platform.site.loader import load_site
+
+    return any(source.kind == "rest" and source.source_id == "mes" for source in load_site(settings.site).sources)
+
+
+def run_demo(site: str, data: Path | None, out: Path | None) -> int:
+    """Exit code 0 when every step and blocking check passed."""
+    started = time.monotonic()
+    settings = demo_settings(site, data, out)
+    export(settings)
+    embedded = _reads_plant(settings)
+    with running_plant() if embedded else nullcontext() as admin_url:
+        succeeded = _materialize(Settings())
+        console.print(f"{time.monotonic() - started:5.1f} s  done")
+        if not succeeded:
+            console.print("The run failed; the messages above name the step. `spc status` shows checks and sources.")
+            return 1
+        from spc_platform.cli.summary import print_summary
+
+        print_summary(Settings(), admin_url, site)
+    return 0
+
+
+def _dates(settings: Settings) -> tuple[date, date]:
+    from spc_platform.site.loader import load_site
+
+    site = load_site(settings.site)
+    last = site.last_production_date
+    end = site.first_production_date + timedelta(days=DEMO_DATES - 1)
+    if any(source.kind == "files" for source in site.sources) and last is not None:
+        return site.first_production_date, last
+    return site.first_production_date, min(end, last or end)
+
+
+def _materialize(settings: Settings) -> bool:
+    console.print("  0.0 s  loading Dagster")
+    import dagster as dg
+
+    from spc_platform.build import build_defs
+    from spc_platform.orchestration.partitions import range_tags
+
+    first, last = _dates(settings)
+    job = build_defs(settings).resolve_job_def("everything")
+    run_id = str(uuid.uuid4())
+    with dg.DagsterInstance.get() as instance, _progress(instance, run_id):
+        console.print(f"         one run over production dates {first} .. {last}")
+        result = job.execute_in_process(
+            instance=instance,
+            run_id=run_id,
+            tags={**range_tags(first, last), "spc/demo": "true"},
+            run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
+            raise_on_error=False,
+        )
+        _print_failures(result)
+        return result.success
+
+
+def _print_failures(result: dg.ExecuteInProcessResult) -> None:
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            console.print(f"FAILED {event.step_key}: {error.message.strip() if error else 'no message'}")
+            if error and error.cause:
+                console.print(f"       because: {error.cause.message.strip()}")
+    for check in result.get_asset_check_evaluations():
+        if not check.passed:
+            console.print(f"         check {check.asset_key.to_user_string()}.{check.check_name}: {check.description}")
+
+
+@contextmanager
+def _progress(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
+    """Prints each finished step with the seconds since the start, by polling the event log."""
+    import dagster as dg
+
+    stop = threading.Event()
+    started = time.monotonic()
+    seen: set[str] = set()
+
+    def report() -> None:
+        for entry in instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_SUCCESS):
+            key = entry.step_key or ""
+            if key not in seen:
+                seen.add(key)
+                console.print(f"{time.monotonic() - started:5.1f} s  {key}")
+
+    def watch() -> None:
+        while not stop.wait(0.5):
+            report()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        report()
+
+

@@ -1,0 +1,67 @@
+"""`spc doctor`, `spc status` and `spc verify`: is the site right, do the sources answer, are the files unaltered."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from spc_platform.engine import Workspace
+from spc_platform.errors import LakeError, SpcError
+from spc_platform.settings import Settings
+from spc_platform.site.checks import describe
+from spc_platform.sources import open_source
+
+console = Console(highlight=False)
+
+
+def run_doctor() -> int:
+    """Exit code 0 when the site folder is valid and every source answers; 1 otherwise."""
+    plant = Workspace.open(Settings())
+    console.print(f"site {plant.site.site_id}: {plant.site.name}, {plant.site.zone}, from {plant.site.first_production_date}")
+    for line in describe(plant.site):
+        console.print(f"  {line}")
+    silent = 0
+    for source in plant.site.sources:
+        try:
+            client = open_source(source, plant.settings)
+            news = [
+                resource.name
+                for resource in source.resources
+                if client.has_news(resource, plant.ledger.watermark(source.source_id, resource.name)) is not None
+            ]
+        except SpcError as error:
+            silent += 1
+            console.print(f"  source {source.source_id}: [red]no answer[/red] {error}")
+        else:
+            console.print(f"  source {source.source_id}: answers; news in {', '.join(news) or 'nothing'}")
+    return 1 if silent else 0
+
+
+def run_status() -> int:
+    """Exit code 0 when nothing is pending and no check fails; 1 otherwise."""
+    plant = Workspace.open(Settings())
+    pending = plant.ledger.pending()
+    failing = plant.verdicts.failed()
+    for line in plant.ledger.status():
+        console.print(f"  {line}")
+    console.print(f"pending production dates: {', '.join(str(change.production_date) for change in pending) or 'none'}")
+    console.print(f"failing checks: {len(failing) or 'none'}")
+    for table, check, day, description in failing:
+        console.print(f"  {table} {day} {check}: {description}")
+    console.print(f"published: {plant.serving.current() or 'nothing yet'}")
+    return 1 if pending or failing else 0
+
+
+def run_verify() -> int:
+    """Exit code 0 when every file has its committed sha256; 1 otherwise, each problem named."""
+    plant = Workspace.open(Settings())
+    problems = [str(problem) for problem in plant.lake.verify()]
+    current = plant.serving.current()
+    if current is not None:
+        try:
+            plant.serving.verify(current.resolve().parent.name if current.suffix else current.resolve().name)
+        except LakeError as error:
+            problems.append(str(error))
+    for problem in problems:
+        console.print(problem)
+    console.print(f"{len(problems)} problems" if problems else "every file is as it was committed")
+    return 1 if problems else 0

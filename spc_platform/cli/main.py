@@ -1,0 +1,177 @@
+"""The `spc` command. Heavy imports happen inside the verbs, so `spc --help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spc_platform.errors import SpcError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+data_app = typer.Typer(no_args_is_help=True, help="External data sets.")
+limits_app = typer.Typer(no_args_is_help=True, help="Versions of control limits.")
+app.add_typer(data_app, name="data")
+app.add_typer(limits_app, name="limits")
+
+_Date = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
+
+
+@app.command()
+def demo(
+    site: Annotated[str, typer.Option(help="`demo` (the embedded plant), `nist`, or a site folder.")] = "demo",
+    data: Annotated[Path | None, typer.Option(help="Folder of external data sets, for sites that read files.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the lake is written; must be empty or an earlier demo's.")] = None,
+) -> None:
+    """Run the whole graph in one Dagster run and print what was found."""
+    from spc_platform.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(site, data, out))
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="Port of the webserver.")] = 3000) -> None:
+    """Dagster's webserver and daemon on 127.0.0.1, with the embedded plant when the site reads from it."""
+    from spc_platform.cli.ui import run_ui
+
+    raise typer.Exit(run_ui(port))
+
+
+@app.command()
+def init(folder: Path, site_id: Annotated[str, typer.Option(help="Identity of the site.")] = "my_plant") -> None:
+    """Write a small, valid site folder to start from."""
+    from spc_platform.site.scaffold import scaffold
+
+    for path in scaffold(folder, site_id):
+        typer.echo(f"wrote {path}")
+    typer.echo(f"next: edit the files, then `SPC_SITE={folder} spc doctor`")
+
+
+@app.command()
+def doctor() -> None:
+    """Check the site folder and ask each source whether it answers."""
+    from spc_platform.cli.doctor import run_doctor
+
+    raise typer.Exit(run_doctor())
+
+
+@app.command()
+def land() -> None:
+    """Land what is new at every source, without Dagster."""
+    from spc_platform.engine import Workspace
+    from spc_platform.lake.landing import land_source
+    from spc_platform.settings import Settings
+    from spc_platform.sources import open_source
+
+    plant = Workspace.open(Settings())
+    for source in plant.site.sources:
+        report = land_source(open_source(source, plant.settings), plant.site, plant.landing, plant.ledger)
+        typer.echo(f"{source.source_id}: {report.pages} pages, {report.records} records, {len(report.touched_dates)} production dates")
+
+
+@app.command()
+def run(first: _Date = None, last: _Date = None) -> None:
+    """Make every table from landed pages for a range of production dates, without Dagster. Default: all touched dates."""
+    from spc_platform.engine import Workspace, run_range
+    from spc_platform.settings import Settings
+
+    plant = Workspace.open(Settings())
+    dates = [
+        day
+        for day in plant.production_dates()
+        if (first is None or day >= first.date()) and (last is None or day <= last.date())
+    ]
+    outcomes = run_range(plant, dates, progress=lambda name: typer.echo(f"  {name}", err=True))
+    typer.echo(f"{len(dates)} production dates, {len(outcomes)} partitions, {sum(outcome.commit.changed for outcome in outcomes)} changed")
+
+
+@app.command()
+def status() -> None:
+    """Sources, pending production dates, failing checks and the published version."""
+    from spc_platform.cli.doctor import run_status
+
+    raise typer.Exit(run_status())
+
+
+@app.command()
+def verify() -> None:
+    """Re-hash every file of the lake and the published version."""
+    from spc_platform.cli.doctor import run_verify
+
+    raise typer.Exit(run_verify())
+
+
+@app.command()
+def rollback(version: str) -> None:
+    """Point BI readers at an earlier published version."""
+    from spc_platform.lake.serving import Serving
+    from spc_platform.settings import Settings
+
+    Serving(Settings().serving_root).rollback(version)
+    typer.echo(f"current -> {version}")
+
+
+@app.command()
+def plant(
+    port: Annotated[int, typer.Option(help="Port of the MES.")] = 8765,
+    admin_port: Annotated[int, typer.Option(help="Port of the plant's clock, faults and truth.")] = 8766,
+) -> None:
+    """Run the embedded plant's MES on loopback."""
+    from spc_platform.plant.__main__ import main as plant_main
+
+    raise typer.Exit(plant_main(["--port", str(port), "--admin-port", str(admin_port)]))
+
+
+@data_app.command()
+def fetch(destination: Path) -> None:
+    """Download the NIST data sets with their checksums (needs the internet)."""
+    from spc_platform.cli.fetch import fetch as fetch_data
+
+    fetch_data(destination)
+
+
+@limits_app.command()
+def approve(
+    characteristic: str,
+    equipment: str,
+    baseline_from: datetime,
+    baseline_to: datetime,
+    approved_by: Annotated[str, typer.Option(help="Who answers for the version.")],
+    reason: Annotated[str, typer.Option(help="Why it is made.")],
+    exclude: Annotated[list[str] | None, typer.Option(help="SUBGROUP_ID=CAUSE; may be repeated.")] = None,
+) -> None:
+    """Freeze new limits from a baseline; they judge from the end of the baseline on."""
+    from datetime import UTC
+
+    from spc_platform.engine import Workspace
+    from spc_platform.settings import Settings
+    from spc_platform.spc.limits import approve as approve_limits
+
+    workspace = Workspace.open(Settings())
+    frame = approve_limits(
+        workspace.lake.read("spc_limits"),
+        workspace.read_all("spc_subgroups"),
+        workspace.site,
+        characteristic_id=characteristic,
+        equipment_id=equipment,
+        baseline_from=baseline_from.replace(tzinfo=UTC),
+        baseline_to=baseline_to.replace(tzinfo=UTC),
+        approved_by=approved_by,
+        reason=reason,
+        effective_from=baseline_to.replace(tzinfo=UTC),
+        excluded=dict(item.rsplit("=", 1) for item in exclude or []),
+    )
+    workspace.lake.commit("spc_limits", frame)
+    typer.echo(f"{characteristic} on {equipment}: new version; rematerialize spc_points to judge by it")
+
+
+def main() -> None:
+    """Entry point: an SpcError is printed without a traceback and exits 2."""
+    try:
+        app()
+    except SpcError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(2)

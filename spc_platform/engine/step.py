@@ -1,0 +1,75 @@
+"""The notation of a step: which tables it makes, from what, and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Literal
+
+from spc_platform.contracts import LAKE_TABLES
+from spc_platform.lake.store import Commit
+from spc_platform.site import Policies
+
+if TYPE_CHECKING:
+    from spc_platform.engine.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A table that a step reads: its own production date, and the dates around it that it needs.
+
+    ``back`` names the policy that says how many dates before; ``ahead`` counts dates after.
+    """
+
+    table: str
+    back: Literal["carry_days", "state_carry_days"] | None = None
+    ahead: int = 0
+
+    def days_back(self, policies: Policies) -> int:
+        return 0 if self.back is None else int(getattr(policies, self.back))
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The verdict of one check on one table. ``blocking`` checks hold back whatever follows."""
+
+    name: str
+    passed: bool
+    description: str
+    blocking: bool = True
+    figures: Mapping[str, float | int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step did to one table: the commit, figures worth plotting and verdicts."""
+
+    commit: Commit
+    figures: Mapping[str, float | int] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def table(self) -> str:
+        return self.commit.table
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the way from landed pages to figures.
+
+    ``checks`` names every check that ``run`` reports, by table; ``version`` changes when the mathematics does.
+    """
+
+    name: str
+    group: str
+    outputs: tuple[str, ...]
+    inputs: tuple[Input, ...]
+    run: Callable[[Workspace, date | None], Iterable[Outcome]]
+    checks: Mapping[str, tuple[tuple[str, str, bool], ...]] = field(default_factory=dict)
+    version: str = "1"
+    kinds: frozenset[str] = frozenset({"polars", "parquet"})
+
+    @property
+    def partitioned(self) -> bool:
+        return LAKE_TABLES[self.outputs[0]].partitioned

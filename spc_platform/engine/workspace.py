@@ -1,0 +1,92 @@
+"""One plant's workspace: its site, its landed pages and its lake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
+
+import polars as pl
+
+from spc_platform.lake.landing import Landing
+from spc_platform.lake.ledger import Ledger
+from spc_platform.lake.serving import Serving
+from spc_platform.lake.store import Lake
+from spc_platform.lake.verdicts import Verdicts
+from spc_platform.settings import Settings
+from spc_platform.site import Site
+from spc_platform.site.loader import load_site
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Everything that a step reads or writes."""
+
+    settings: Settings
+    site: Site
+    ledger: Ledger
+    landing: Landing
+    lake: Lake
+    verdicts: Verdicts
+
+    @classmethod
+    def open(cls, settings: Settings) -> Workspace:
+        """Opens (and creates where missing) the workspace. Raises SiteError when the site folder is wrong."""
+        site = load_site(settings.site)
+        settings.data.mkdir(parents=True, exist_ok=True)
+        ledger = Ledger(settings.ledger_path)
+        return cls(
+            settings,
+            site,
+            ledger,
+            Landing(settings.landing_root, ledger),
+            Lake(settings.lake_root),
+            Verdicts(settings.data / "verdicts.sqlite"),
+        )
+
+    @cached_property
+    def serving(self) -> Serving:
+        return Serving(self.settings.serving_root)
+
+    def day_bounds(self, production_date: date) -> tuple[datetime, datetime]:
+        """Start and end of a production day in UTC; 23 or 25 hours apart on a DST day."""
+        start, end = (
+            datetime.combine(day, self.site.day_start, tzinfo=self.site.zone_info).astimezone(UTC)
+            for day in (production_date, production_date + timedelta(days=1))
+        )
+        return start, end
+
+    def as_of(self, production_date: date) -> datetime:
+        """Until when the plant is known for figures of this date: the newest landed record, at most one day past its end."""
+        end = self.day_bounds(production_date)[1] + timedelta(days=1)
+        newest = self.ledger.newest()
+        return end if newest is None else min(end, newest)
+
+    def window(self, production_date: date, *, back: int = 0, ahead: int = 0) -> list[date]:
+        return [production_date + timedelta(days=offset) for offset in range(-back, ahead + 1)]
+
+    def read_window(self, table: str, production_date: date, *, back: int = 0, ahead: int = 0) -> pl.DataFrame:
+        return self.lake.read_dates(table, self.window(production_date, back=back, ahead=ahead))
+
+    def read_all(self, table: str) -> pl.DataFrame:
+        """All partitions of a small table (statistics, never measurements)."""
+        return self.lake.read_dates(table, self.lake.dates(table))
+
+    def fingerprint(self, inputs: Iterable[tuple[str, date | None]]) -> dict[str, str]:
+        """Table (and date) -> sha256 of what a step read, for the manifest."""
+        found = {}
+        for table, production_date in inputs:
+            manifest = self.lake.manifest(table, production_date)
+            if manifest is not None:
+                found[table if production_date is None else f"{table}/{production_date}"] = manifest.sha256
+        return found
+
+    def production_dates(self) -> list[date]:
+        """Dates that any landed record touches, within the site's range."""
+        last = self.site.last_production_date
+        return [
+            day
+            for day in self.ledger.touched_dates()
+            if day >= self.site.first_production_date and (last is None or day <= last)
+        ]

@@ -1,0 +1,91 @@
+"""Jobs and schedules."""
+
+from datetime import datetime, timedelta
+
+import dagster as dg
+
+from spc_platform.engine.steps import STEPS
+from spc_platform.orchestration.partitions import range_tags
+from spc_platform.site import Site
+
+REFRESH_STEPS = (
+    "raw",
+    "shift_calendar",
+    "measurement",
+    "telemetry",
+    "equipment_state",
+    "production_count",
+    "work_order",
+    "state_interval",
+    "telemetry_aligned",
+    "measurement_flags",
+    "measurement_process",
+)
+"""From landed pages to prepared tables; limits, points, capability and OEE follow by condition."""
+
+KEEP_RUNS_DAYS = 30
+
+
+def refresh_selection() -> dg.AssetSelection:
+    tables = [table for step in STEPS if step.name in REFRESH_STEPS for table in step.outputs]
+    return dg.AssetSelection.assets(*tables)
+
+
+def refresh_job() -> object:
+    """Makes the tables of a range of production dates from landed pages."""
+    return dg.define_asset_job(
+        "refresh_production_dates",
+        selection=refresh_selection(),
+        description="Landed pages to prepared tables for a range of production dates, in one run.",
+    )
+
+
+def everything_job() -> object:
+    """The whole graph, landing to serving, for a range of production dates in one run."""
+    return dg.define_asset_job(
+        "everything",
+        selection=dg.AssetSelection.all(),
+        description="The whole graph for a range of production dates in one run: landing, tables, figures, marts, publication.",
+    )
+
+
+def daily_schedule(job: object, site: Site) -> dg.ScheduleDefinition:
+    """Every morning, the production date that has just ended, whether or not anything was landed for it."""
+
+    @dg.schedule(
+        name="daily_refresh",
+        job=job,  # type: ignore[arg-type]
+        cron_schedule=f"30 {site.day_start.hour} * * *",
+        execution_timezone=site.zone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Half an hour after the production day ends: makes its tables, so that a date without records exists as empty.",
+    )
+    def daily_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        day = (context.scheduled_execution_time - timedelta(days=1)).date()
+        last = site.last_production_date
+        if day < site.first_production_date or (last is not None and day > last):
+            return dg.SkipReason(f"{day} lies outside the site's production dates")
+        return dg.RunRequest(run_key=f"daily:{day}", tags=range_tags(day, day))
+
+    return daily_refresh  # type: ignore[return-value]
+
+
+@dg.op(description=f"Deletes finished runs and their events older than {KEEP_RUNS_DAYS} days: Dagster keeps them for ever.")
+def delete_old_runs(context: dg.OpExecutionContext) -> int:
+    before = datetime.now().astimezone() - timedelta(days=KEEP_RUNS_DAYS)
+    finished = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    records = context.instance.get_run_records(dg.RunsFilter(statuses=finished, created_before=before))
+    for record in records:
+        context.instance.delete_run(record.dagster_run.run_id)
+    context.log.info("deleted %d runs created before %s", len(records), before)
+    return len(records)
+
+
+@dg.job(description="Keeps the event log bounded.")
+def prune_event_log() -> None:
+    delete_old_runs()
+
+
+prune_weekly = dg.ScheduleDefinition(
+    job=prune_event_log, cron_schedule="0 3 * * 0", default_status=dg.DefaultScheduleStatus.RUNNING
+)
