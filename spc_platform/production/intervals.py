@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
+
+Numbers = npt.NDArray[np.int64]
 
 _UNIT = "equipment_id"
 US_PER_S = 1_000_000
@@ -72,18 +76,33 @@ def cover(segments: pl.DataFrame, intervals: pl.DataFrame, rank: str, columns: S
         )
         .filter(pl.col("_first") <= pl.col("_last"))
     )
-    winners = (
-        spans.select(rank, _segment=pl.int_ranges("_first", pl.col("_last") + 1))
-        .explode("_segment")
-        .group_by("_segment")
-        .agg(pl.col(rank).max())
-    )
+    highest = _highest(spans["_first"].to_numpy(), spans["_last"].to_numpy(), spans[rank].to_numpy(), numbered.height)
+    winner = pl.Series(rank, highest)
     return (
-        numbered.join(winners, on="_segment", how="left")
-        .join(intervals.select(rank, *(name for name in columns if name != rank)), on=rank, how="left")
+        numbered.with_columns(winner.set(winner < 0, None))
+        .join(intervals.select(pl.col(rank).cast(pl.Int64), *(name for name in columns if name != rank)), on=rank, how="left")
         .sort("_segment")
         .select(*segments.columns, *columns)
     )
+
+
+def _highest(first: Numbers, last: Numbers, rank: Numbers, size: int) -> Numbers:
+    """Find for each of ``size`` positions the highest rank among the ranges first..last that hold it, else -1.
+
+    Each range is two blocks of a power-of-two length; blocks are halved from the longest down, so the
+    cost is n log n however much the ranges overlap (a source that never closes its events).
+    """
+    level = np.frexp(last - first + 1)[1] - 1
+    blocks = np.full(size, -1, dtype=np.int64)
+    for power in range(int(level.max(initial=0)), -1, -1):
+        length = 1 << power
+        halves = blocks.copy()
+        np.maximum(halves[length:], blocks[:-length], out=halves[length:])
+        blocks = halves
+        here = level == power
+        np.maximum.at(blocks, first[here], rank[here])
+        np.maximum.at(blocks, last[here] - length + 1, rank[here])
+    return blocks
 
 
 def subtract(base: pl.DataFrame, holes: pl.DataFrame) -> pl.DataFrame:
