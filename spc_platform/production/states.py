@@ -65,16 +65,18 @@ def state_intervals(
 def downtime_events(equipment_state: pl.DataFrame, site: Site, production_date: date, as_of: datetime) -> pl.DataFrame:
     """List the stops that began on a production date, one row per event: DOWNTIME_EVENT.
 
-    A stop is an event whose element, by its reason or else its state, is ADET, AUST or ADOT; lengths
-    are those of the records, before overlaps are resolved and calendars applied. One that claims to be
-    planned is left out when the calendar agrees for all of its operation time, and is ADET otherwise.
+    A stop is an event whose element, by its reason or else its state, is ADET, AUST, ADOT or PDT; lengths
+    are those of the records, before overlaps are resolved and calendars applied. One that takes no
+    planned busy time (a break that the calendar knows, a night without shift) has stop_class planned.
     ``shift_id`` is the shift in which it began, null outside all shifts.
     """
     events = _events(equipment_state, site, production_date, as_of)
     began = site.production_date(pl.col("start_at")) == production_date
     stops = events.filter(began & pl.col("time_element").is_in(STOP_ELEMENTS))
-    stops = stops.filter(
-        ~pl.col("_claims_planned") | pl.col("_event").is_in(_unplanned(stops, site, production_date).implode())
+    costs = pl.col("_event").is_in(_unplanned(stops, site, production_date).implode())
+    stops = stops.with_columns(
+        stop_class=pl.when(costs).then("stop_class").otherwise(pl.lit("planned")),
+        time_element=pl.when(costs | ~pl.col("_claims_planned")).then("time_element").otherwise(pl.lit("PDT")),
     )
     stops = assign_shift(stops, "start_at", shift_calendar(site, production_date, production_date))
     losses = site["reasons"].select("reason_code", "loss_category")
@@ -88,7 +90,7 @@ def downtime_events(equipment_state: pl.DataFrame, site: Site, production_date: 
 
 
 def _unplanned(events: pl.DataFrame, site: Site, production_date: date) -> pl.Series:
-    """Find the events that touch planned busy time: operation time that is not planned downtime."""
+    """Find the events that take planned busy time: operation time that is not planned downtime."""
     last = production_date + timedelta(days=site.policies.state_carry_days + 1)
     span = ["equipment_id", "start_at", "end_at"]
     busy = subtract(operation_time(site, production_date, last).select(span), planned_downtime(site, production_date, last))

@@ -240,17 +240,27 @@ def test_downtime_lists_each_stop_once_with_its_loss():
     assert events.select("event_id", "shift_id", "time_element", "stop_class", "loss_category", "duration_s").rows() == [
         ("mes:0001", "early", "ADET", "micro_stop", "minor_stoppage", 120.0),
         ("mes:0002", "early", "AUST", "setup", None, 3600.0),
-        ("mes:0003", None, "ADOT", "no_order", None, 3600.0),
+        ("mes:0005", "early", "PDT", "planned", None, 3600.0),
+        ("mes:0003", None, "ADOT", "planned", None, 3600.0),
     ]
     before = downtime_events(records, plant, date(2026, 3, 9), LATER)
-    assert before.select("event_id", "shift_id").rows() == [("mes:0004", None)]
+    assert before.select("event_id", "shift_id", "stop_class").rows() == [("mes:0004", None, "breakdown")]
 
 
-@pytest.mark.parametrize(("recorded", "listed"), [(LONG_AGO, []), (at(11, 30), ["breakdown"]), (at(13), ["breakdown"])])
-def test_a_service_is_a_stop_unless_the_calendar_planned_all_of_it(recorded, listed):
+@pytest.mark.parametrize(
+    ("recorded", "found"),
+    [(LONG_AGO, ("PDT", "planned")), (at(11, 30), ("ADET", "breakdown")), (at(13), ("ADET", "breakdown"))],
+)
+def test_a_service_is_a_loss_unless_the_calendar_planned_all_of_it(recorded, found):
     service = ("m", "CNC", "planned_maintenance", at(11), at(12), recorded, "")
     records = states(("STOP", at(11), at(12), "service"))
-    assert downtime_events(records, site(calendar=[service]), DAY, LATER)["stop_class"].to_list() == listed
+    assert downtime_events(records, site(calendar=[service]), DAY, LATER).select("time_element", "stop_class").row(0) == found
+
+
+def test_a_break_recorded_as_a_stop_is_no_breakdown():
+    plant = site(breaks=[("early", "*", "09:00", "09:30", "")])
+    records = states(("STOP", at(9), at(9, 30)), ("STOP", at(11), at(11, 30)))
+    assert downtime_events(records, plant, DAY, LATER)["stop_class"].to_list() == ["planned", "breakdown"]
 
 
 def test_a_stop_of_a_state_that_the_site_does_not_map_is_unknown():
