@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, time
+from functools import cache
 from pathlib import Path
 from typing import Any
 from zoneinfo import available_timezones
@@ -27,6 +28,14 @@ TOML_FILES = ("site.toml", "policies.toml", "sources.toml")
 OPTIONAL_TABLES = ("breaks", "calendar", "streams", "specifications", "reasons")
 RECORD_FIELDS = ("record_id", "revision", "updated_at", "is_deleted")
 SECRET_KEYS = ("client_secret", "password", "secret", "token", "api_key")
+
+
+@cache
+def _zones() -> frozenset[str]:
+    """IANA zones of this machine; reading their index takes longer than reading a site."""
+    return frozenset(available_timezones())
+
+
 _IDENTITY = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
 
@@ -60,7 +69,7 @@ def load_site(folder: Path) -> Site:
     head = _site_file(tomls["site.toml"]) if "site.toml" in tomls else {}
     policies = _policies(tomls["policies.toml"]) if "policies.toml" in tomls else None
     sources = _sources(tomls["sources.toml"]) if "sources.toml" in tomls else ()
-    zone = head.get("zone") if head.get("zone") in available_timezones() else None
+    zone = head.get("zone") if head.get("zone") in _zones() else None
     frames = {name: _table(folder, name, zone or "UTC", problems) for name in SITE_TABLES}
     check_tables(frames, head.get("day_start"), problems)
     if problems.found:
@@ -96,8 +105,8 @@ def _site_file(toml: TomlFile) -> dict[str, Any]:
     head = read_fields(SiteFile, toml.values, toml, ())
     if "site_id" in head and not _IDENTITY.match(head["site_id"]):
         toml.problem(("site_id",), f"site_id is {head['site_id']!r}", "use letters, digits, dot, dash and underscore")
-    if "zone" in head and head["zone"] not in available_timezones():
-        remedy = f"write an IANA zone such as Europe/Berlin; {did_you_mean(head['zone'], available_timezones())}"
+    if "zone" in head and head["zone"] not in _zones():
+        remedy = f"write an IANA zone such as Europe/Berlin; {did_you_mean(head['zone'], _zones())}"
         near = remedy if len(remedy) < 200 else "write an IANA zone such as Europe/Berlin"
         toml.problem(("zone",), f"no time zone {head['zone']!r}", near)
     start = head.get("day_start")
@@ -185,7 +194,7 @@ def _source(toml: TomlFile, values: dict[str, Any], path: tuple[str | int, ...])
             toml.problem(
                 (*path, "auth", key),
                 f'"{key}" stands in the site folder',
-                "remove it; secrets come from the environment (SPC_*)",
+                f'remove it and name its variable: {key}_env = "SPC_…"',
             )
     listed = _tables_in(toml, values, "resource", path)
     resources = [_resource(toml, item, (*path, "resource", index)) for index, item in enumerate(listed)]
@@ -217,7 +226,7 @@ def _resource(toml: TomlFile, values: dict[str, Any], path: tuple[str | int, ...
             toml.problem(
                 (*path, "fields", name), f'fields: no column "{name}" in {", ".join(tables)}', did_you_mean(name, canonical)
             )
-    if read.get("zone") is not None and read["zone"] not in available_timezones():
+    if read.get("zone") is not None and read["zone"] not in _zones():
         toml.problem((*path, "zone"), f"no time zone {read['zone']!r}", "write an IANA zone such as Europe/Berlin")
     if not {"name", "tables", "format"} <= read.keys():
         return None

@@ -37,12 +37,24 @@ estimate_window_days = 30
 """
 
 SOURCES_TOML = """\
-# Where records come from. Secrets never stand here: they are read from SPC_* variables.
+# Where records come from. Secrets never stand here, only the names of the variables that hold them.
 [[source]]
 source_id = "mes"
 kind = "rest"                         # rest or files
 base_url = "http://127.0.0.1:8010"
 poll_s = 30.0
+
+[source.auth]
+kind = "oauth2_client"
+token_path = "/oauth/token"
+client_id_env = "SPC_MES_CLIENT_ID"
+client_secret_env = "SPC_MES_CLIENT_SECRET"
+
+[source.pagination]
+kind = "next_link"
+next = "next"
+limit_param = "limit"
+page_size = 1000
 
 [[source.resource]]
 name = "measurements"
@@ -50,6 +62,10 @@ tables = ["raw_measurement"]
 format = "json_records"
 path = "/api/v1/measurements"
 records = "data"
+overlap_s = 300                       # read this far back again for records written late
+
+[source.resource.options]
+since_param = "updated_since"
 
 [source.resource.fields]              # column of the platform = field of the source
 record_id = "id"
