@@ -1,0 +1,39 @@
+"""The one door from a landed page to typed rows: picks the decoder of the resource's format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+import polars as pl
+
+from spc_platform.contracts.raw import PAYLOAD
+from spc_platform.errors import SiteError
+from spc_platform.site.model import Resource
+
+DECODERS = {
+    "json_records": "spc_platform.sources.json_records",
+    "mtconnect_adapter": "spc_platform.sources.mtconnect",
+    "qif": "spc_platform.sources.qif",
+    "csv": "spc_platform.sources.tabular",
+    "xlsx": "spc_platform.sources.tabular",
+}
+
+
+def decode(resource: Resource, table: str, body: bytes) -> pl.DataFrame:
+    """The rows of one landed page that belong to one raw table.
+
+    Columns: page_row, record_id, revision, updated_at, is_deleted, decode_error, raw_record and the
+    payload columns of ``contracts.raw.PAYLOAD[table]`` with their dtypes, all nullable. A record that
+    cannot be read in full is a row with ``decode_error``, never an exception. Raises SiteError when
+    the resource does not feed the table and ContractError when the page as a whole is not of its format.
+    """
+    if table not in PAYLOAD or table not in resource.tables:
+        raise SiteError(
+            f"resource {resource.name!r} feeds {', '.join(resource.tables) or 'no table'}, not {table!r}; "
+            f"add it to the resource's tables (known raw tables: {', '.join(sorted(PAYLOAD))})"
+        )
+    if resource.format not in DECODERS:
+        raise SiteError(f"resource {resource.name!r}: unknown format {resource.format!r}; known: {', '.join(sorted(DECODERS))}")
+    reader: Callable[[Resource, str, bytes], pl.DataFrame] = import_module(DECODERS[resource.format]).decode
+    return reader(resource, table, body)

@@ -1,0 +1,322 @@
+"""JSON pages of records: typed rows, with the reason beside each field that could not be read.
+
+A page is a JSON object with an array of records at ``resource.records`` (dots go deeper), or that array
+itself when ``records`` is empty. A page without a problem is decoded in one pass; a page with one is taken
+apart record by record, and only the records that do not fit are looked at field by field.
+
+Reasons in ``decode_error`` (``column:REASON`` joined by ``;``, record first, then in column order):
+``record:NOT_AN_OBJECT``, ``record_id:MISSING``, ``NOT_A_TEXT``, ``NOT_UTF8``, ``NOT_A_NUMBER``, ``NOT_FINITE``,
+``NOT_AN_INTEGER``, ``NOT_A_BOOLEAN``, ``NOT_A_TIMESTAMP``, ``TIMESTAMP_WITHOUT_ZONE``, and for sources that
+state local times ``AMBIGUOUS_LOCAL_TIME`` and ``NONEXISTENT_LOCAL_TIME``. A value with a reason is null.
+Integers stand for text in text columns (an order number); digits of a second past the sixth are cut off.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from operator import attrgetter
+from typing import Annotated, Any
+
+import msgspec
+import polars as pl
+
+from spc_platform.contracts.raw import LINEAGE, PAYLOAD
+from spc_platform.contracts.table import UTC
+from spc_platform.errors import ContractError, SiteError
+from spc_platform.site.model import Resource
+
+INT64 = 2**63 - 1
+_DECODED = ("record_id", "revision", "updated_at", "is_deleted")
+_DTYPES: dict[str, Any] = {column.name: column.dtype for column in LINEAGE if column.name in _DECODED} | {
+    "is_deleted": pl.Boolean
+}
+_TYPES: dict[str, Any] = {
+    "text": str | int | None,
+    "number": float | None,
+    "integer": Annotated[int, msgspec.Meta(ge=-INT64, le=INT64)] | None,
+    "boolean": bool | None,
+}
+
+
+def _kind(dtype: Any) -> str:
+    if dtype == UTC:
+        return "text"
+    if dtype == pl.Boolean:
+        return "boolean"
+    if dtype.is_float():
+        return "number"
+    return "integer" if dtype.is_integer() else "text"
+
+
+class _Plan:
+    """How the records of a resource become the columns of a table."""
+
+    def __init__(self, table: str, fields: tuple[tuple[str, str], ...]) -> None:
+        self.dtypes = _DTYPES | {column.name: column.dtype for column in PAYLOAD[table]}
+        mapped = dict(fields)
+        unknown = sorted(set(mapped) - set(self.dtypes))
+        if unknown:
+            raise SiteError(f"fields {', '.join(unknown)} are no columns of {table}; it has: {', '.join(self.dtypes)}")
+        self.source = {column: mapped.get(column, column) for column in self.dtypes}
+        self.kind = {column: _kind(dtype) for column, dtype in self.dtypes.items()}
+        kinds: dict[str, str] = {}
+        for column, name in self.source.items():
+            if kinds.setdefault(name, self.kind[column]) != self.kind[column]:
+                raise SiteError(f"field {name!r} is mapped to columns of {table} with different types; map each once")
+        self.attribute = {name: f"f{number}" for number, name in enumerate(kinds)}
+        row = msgspec.defstruct(
+            "Record",
+            [(self.attribute[name], _TYPES[kind], msgspec.field(name=name, default=None)) for name, kind in kinds.items()],
+            gc=False,
+        )
+        self.row = row
+        self.read_all: Callable[[Any], list[Any]] = msgspec.json.Decoder(list[row]).decode  # type: ignore[valid-type]
+        self.read_one: Callable[[Any], Any] = msgspec.json.Decoder(row).decode
+
+    def values(self, rows: list[Any], column: str) -> list[Any]:
+        return list(map(attrgetter(self.attribute[self.source[column]]), rows))
+
+
+@lru_cache(maxsize=64)
+def _plan(table: str, fields: tuple[tuple[str, str], ...]) -> _Plan:
+    return _Plan(table, fields)
+
+
+def find(document: Any, path: str) -> Any:
+    """What stands at a dotted path of a decoded document; None when there is nothing. Decodes raw parts on the way.
+
+    >>> find({"d": {"next": "abc"}}, "d.next")
+    'abc'
+    """
+    for part in filter(None, path.split(".")):
+        if isinstance(document, msgspec.Raw):
+            try:
+                document = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
+            except msgspec.ValidationError:
+                return None
+        document = document.get(part) if isinstance(document, dict) else None
+    return document
+
+
+def open_page(body: bytes) -> Any:
+    """The page's outer object with its parts unread; a page that only a tolerant reader accepts is read in full.
+
+    Raises ValueError when the bytes are no JSON: truncated, not text, nested too deeply.
+    """
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    try:
+        if body.lstrip()[:1] == b"{":
+            return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        return msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            # NaN, Infinity, lone surrogates and bytes that are no UTF-8 spoil records, not the page.
+            return json.loads(body.decode("utf-8", "replace"))
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def records_of(document: Any, path: str) -> Any:
+    """The array of records in a page from ``open_page``: raw bytes or a list. Raises ValueError when it is not there."""
+    records = find(document, path)
+    if isinstance(records, list) or (isinstance(records, msgspec.Raw) and bytes(memoryview(records)[:1]) == b"["):
+        return records
+    raise ValueError(f"no array of records at {path!r}")
+
+
+def decode(resource: Resource, table: str, body: bytes) -> pl.DataFrame:
+    """Rows of a JSON page; see ``decode.decode`` for the columns.
+
+    Raises ContractError when the page is no JSON or has no array of records, SiteError for a field map
+    that names no column of the table.
+    """
+    plan = _plan(table, tuple(sorted(resource.fields.items())))
+    sha = hashlib.sha256(body).hexdigest()
+    try:
+        records = records_of(open_page(body), resource.records)
+    except ValueError as error:
+        raise ContractError(
+            f"page {sha} of resource {resource.name!r}: {error}; it is kept as landed and was not read"
+        ) from None
+    errors: dict[str, dict[int, str]] = {}
+    try:
+        rows = plan.read_all(records) if isinstance(records, msgspec.Raw) else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        rows = None
+    if rows is None:
+        rows = _rows_one_by_one(plan, records, errors)
+    frame = _frame(plan, rows, resource.zone, errors)
+    frame = _identify(frame, errors, sha)
+    return _with_errors(frame, plan, errors, lambda wanted: _raw_texts(records, wanted))
+
+
+def _split(records: Any) -> list[Any]:
+    """The records of a page, each as raw bytes where the page allows it, else as decoded value."""
+    if isinstance(records, list):
+        return records
+    try:
+        return msgspec.json.decode(records, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        parsed: list[Any] = json.loads(bytes(records).decode("utf-8", "replace"))
+        return parsed
+
+
+def _raw_texts(records: Any, wanted: Iterable[int]) -> list[str]:
+    split = _split(records)
+    return [
+        bytes(split[row]).decode("utf-8", "replace") if isinstance(split[row], msgspec.Raw) else json.dumps(split[row])
+        for row in wanted
+    ]
+
+
+def _rows_one_by_one(plan: _Plan, records: Any, errors: dict[str, dict[int, str]]) -> list[Any]:
+    rows = []
+    for number, record in enumerate(_split(records)):
+        raw = isinstance(record, msgspec.Raw)
+        try:
+            # Decoded values come from the tolerant reader: its NaN and replaced characters are looked at below.
+            rows.append(plan.read_one(record) if raw else _strict(plan, record))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            value = json.loads(bytes(record).decode("utf-8", "replace")) if raw else record
+            rows.append(_repair(plan, value, number, errors))
+    return rows
+
+
+def _strict(plan: _Plan, record: Any) -> Any:
+    row = msgspec.convert(record, plan.row)
+    for name in plan.attribute.values():
+        value = getattr(row, name)
+        if isinstance(value, str) and not _is_text(value):
+            raise msgspec.DecodeError("not text")
+    return row
+
+
+def _is_text(value: str) -> bool:
+    """False for text that came from bytes or escapes that are no characters."""
+    return value.isascii() or ("\ufffd" not in value and not any("\ud800" <= character <= "\udfff" for character in value))
+
+
+def _repair(plan: _Plan, value: Any, number: int, errors: dict[str, dict[int, str]]) -> Any:
+    """The readable fields of a record that does not fit; notes why the others are empty."""
+    if not isinstance(value, dict):
+        errors.setdefault("record", {})[number] = "NOT_AN_OBJECT"
+        return plan.row()
+    readable: dict[str, Any] = {}
+    for column, name in plan.source.items():
+        field, reason = _read_field(plan.kind[column], value.get(name))
+        if reason and plan.dtypes[column] == UTC:
+            reason = "NOT_A_TIMESTAMP"
+        readable[plan.attribute[name]] = field
+        if reason:
+            errors.setdefault(column, {})[number] = reason
+    return plan.row(**readable)
+
+
+def _read_field(kind: str, value: Any) -> tuple[Any, str]:
+    """(value or None, reason why it is None); a missing value has no reason: the contract refuses it later."""
+    if value is None:
+        return None, ""
+    integer = isinstance(value, int) and not isinstance(value, bool)
+    if kind == "text":
+        if isinstance(value, str):
+            return (value, "") if _is_text(value) else (None, "NOT_UTF8")
+        return (value, "") if integer else (None, "NOT_A_TEXT")
+    if kind == "boolean":
+        return (value, "") if isinstance(value, bool) else (None, "NOT_A_BOOLEAN")
+    if kind == "integer":
+        return (value, "") if integer and -INT64 <= value <= INT64 else (None, "NOT_AN_INTEGER")
+    if not integer and not isinstance(value, float):
+        return None, "NOT_A_NUMBER"
+    try:
+        number = float(value)
+    except OverflowError:
+        return None, "NOT_FINITE"
+    return (number, "") if math.isfinite(number) else (None, "NOT_FINITE")
+
+
+def _text_series(name: str, values: list[Any]) -> pl.Series:
+    try:
+        return pl.Series(name, values, dtype=pl.String, strict=True)
+    except TypeError:
+        return pl.Series(name, [str(value) if isinstance(value, int) else value for value in values], dtype=pl.String)
+
+
+def _frame(plan: _Plan, rows: list[Any], zone: str | None, errors: dict[str, dict[int, str]]) -> pl.DataFrame:
+    columns: list[pl.Series] = [pl.Series("page_row", range(len(rows)), dtype=pl.Int64)]
+    for column, dtype in plan.dtypes.items():
+        values = plan.values(rows, column)
+        if plan.kind[column] != "text":
+            series = pl.Series(column, values, dtype=dtype if plan.kind[column] != "integer" else pl.Int64, strict=True)
+            if plan.kind[column] == "number":
+                bad = ~series.is_finite().fill_null(value=True)
+                if bad.any():
+                    _note(errors, column, bad, "NOT_FINITE")
+                    series = series.set(bad, None)
+        else:
+            series = _text_series(column, values)
+            if dtype == UTC:
+                series = _instants(series, zone, errors)
+        columns.append(series.cast(dtype))
+    return pl.DataFrame(columns)
+
+
+def _note(errors: dict[str, dict[int, str]], column: str, where: pl.Series, reason: str) -> None:
+    for row in where.arg_true().to_list():
+        errors.setdefault(column, {}).setdefault(row, reason)
+
+
+def _instants(text: pl.Series, zone: str | None, errors: dict[str, dict[int, str]]) -> pl.Series:
+    """UTC instants of ISO 8601 texts; notes those that cannot be read or state no zone."""
+    at = text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+    open_rows = at.is_null() & text.is_not_null()
+    if not open_rows.any():
+        return at
+    local = text.str.replace(" ", "T", literal=True).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
+    naive = open_rows & local.is_not_null()
+    _note(errors, text.name, open_rows & ~naive, "NOT_A_TIMESTAMP")
+    if zone is None:
+        _note(errors, text.name, naive, "TIMESTAMP_WITHOUT_ZONE")
+        return at
+    placed = local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
+    exists = local.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").is_not_null()
+    _note(errors, text.name, naive & placed.is_null() & exists, "AMBIGUOUS_LOCAL_TIME")
+    _note(errors, text.name, naive & ~exists, "NONEXISTENT_LOCAL_TIME")
+    return at.zip_with(~naive, placed)
+
+
+def _identify(frame: pl.DataFrame, errors: dict[str, dict[int, str]], sha: str) -> pl.DataFrame:
+    """Identity by position for records without one; revision 1 and not deleted where the source says nothing."""
+    nameless = frame["record_id"].is_null() | (frame["record_id"] == "")
+    if nameless.any():
+        whole = errors.get("record", {})
+        is_record = ~frame["page_row"].is_in(list(whole))
+        _note(errors, "record_id", nameless & is_record, "MISSING")
+    position = pl.concat_str(pl.lit("row-"), pl.col("page_row"), pl.lit(f"@{sha[:12]}"))
+    return frame.with_columns(
+        record_id=pl.when(nameless).then(position).otherwise("record_id"),
+        revision=pl.col("revision").fill_null(1),
+        is_deleted=pl.col("is_deleted").fill_null(value=False),
+    )
+
+
+def _with_errors(
+    frame: pl.DataFrame, plan: _Plan, errors: dict[str, dict[int, str]], texts_of: Callable[[Iterable[int]], list[str]]
+) -> pl.DataFrame:
+    reasons: dict[int, list[str]] = {}
+    for column in ("record", *plan.dtypes):
+        for row, reason in errors.get(column, {}).items():
+            reasons.setdefault(row, []).append(f"{column}:{reason}")
+    bad = sorted(reasons)
+    noted = pl.DataFrame(
+        {"page_row": bad, "decode_error": [";".join(reasons[row]) for row in bad], "raw_record": texts_of(bad) if bad else []},
+        schema={"page_row": pl.Int64, "decode_error": pl.String, "raw_record": pl.String},
+    )
+    payload = [column for column in plan.dtypes if column not in _DECODED]
+    order = ["page_row", *_DECODED, "decode_error", "raw_record", *payload]
+    return frame.join(noted, on="page_row", how="left", maintain_order="left").select(order)

@@ -1,0 +1,434 @@
+"""Records over HTTP: pages pulled one at a time, each whole, each from the configured source and no other.
+
+Keys of a ``rest`` source in the site folder, with their defaults. Any other key is refused.
+
+``auth``
+    ``kind = "none"``: or ``oauth2_client``, ``bearer``, ``header``, ``basic``.
+    oauth2_client: ``token_path = "/oauth/token"`` (or a full URL), ``scope = ""``, ``leeway_s = 30.0``,
+    ``client_auth = "form"`` (or ``basic``), ``client_id_env = ""``, ``client_secret_env = ""``; an empty name or an
+    unset variable means SPC_MES_CLIENT_ID and SPC_MES_CLIENT_SECRET.
+    ``secret_env = ""``: variable with the token of bearer, the value of header, the password of basic.
+    ``user_env = ""``: variable with the user of basic. ``header = "X-API-Key"``: name of the header.
+    ``ca_file = ""``: the plant's CA bundle. ``allow_http = false``: credentials over plain HTTP to another machine.
+``pagination``
+    ``kind = "cursor"``: or ``next_link``, ``none``. ``next``: where the body holds the mark of the next page, dots go
+    deeper; by default ``next_cursor`` for a cursor and ``next`` for a link. ``cursor_param = "cursor"``,
+    ``since_param = "updated_since"``, ``limit_param = "limit"``: query parameters, an empty name is not sent.
+    ``page_size = 5000``.
+``limits``
+    ``retries = 5`` and ``deadline_s = 180.0`` bound a page with all its attempts; ``timeout_s = 60.0`` one attempt;
+    ``connect_s = 5.0`` connecting, ``read_s = 30.0`` a read. ``backoff_s = 0.5``, ``backoff_max_s = 30.0``,
+    ``retry_after_max_s = 120.0``: waits. ``requests_per_s = 20.0`` (0: unlimited), ``max_pages = 100000``,
+    ``max_page_bytes = 67108864`` after decoding. ``breaker_failures = 10``, ``breaker_reset_s = 30.0``.
+    ``news_timeout_s = 5.0`` and ``news_limit = 2``: the short question whether there is anything new.
+Resource ``options``
+    ``params = {}``: constant query parameters. ``since_param``: instead of the source's.
+    The ``path`` of a resource is below ``base_url``; empty means its name.
+
+Delivery is at least once: a page may come twice, and ``overlap_s`` asks again for what was read before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlencode, urljoin, urlsplit
+
+import msgspec
+import pybreaker
+from pydantic import SecretStr
+
+from spc_platform.errors import ContractError, PermanentError, SiteError, TransientError
+from spc_platform.settings import Settings
+from spc_platform.site.model import Resource
+from spc_platform.site.model import Source as SourceConfig
+from spc_platform.sources.auth import BasicAuth, ClientCredentials, HeaderAuth, SourceAuth, secret_from_environment
+from spc_platform.sources.base import Page
+from spc_platform.sources.decode import decode
+from spc_platform.sources.http import Answer, Bounds, Transport, origin, redact, resolve_next
+from spc_platform.sources.json_records import find, open_page, records_of
+from spc_platform.sources.resilience import (
+    Backoff,
+    Deadline,
+    Pace,
+    RetriableError,
+    StateFile,
+    circuit_breaker,
+    retry_after_seconds,
+    retrying,
+)
+
+logger = logging.getLogger(__name__)
+
+AUTH: dict[str, Any] = {
+    "kind": "none",
+    "token_path": "/oauth/token",
+    "scope": "",
+    "leeway_s": 30.0,
+    "client_auth": "form",
+    "client_id_env": "",
+    "client_secret_env": "",
+    "secret_env": "",
+    "user_env": "",
+    "header": "X-API-Key",
+    "ca_file": "",
+    "allow_http": False,
+}
+PAGINATION: dict[str, Any] = {
+    "kind": "cursor",
+    "next": "",
+    "cursor_param": "cursor",
+    "since_param": "updated_since",
+    "limit_param": "limit",
+    "page_size": 5000,
+}
+LIMITS: dict[str, Any] = {
+    "retries": 5,
+    "deadline_s": 180.0,
+    "timeout_s": 60.0,
+    "connect_s": 5.0,
+    "read_s": 30.0,
+    "backoff_s": 0.5,
+    "backoff_max_s": 30.0,
+    "retry_after_max_s": 120.0,
+    "requests_per_s": 20.0,
+    "max_pages": 100_000,
+    "max_page_bytes": 64 << 20,
+    "breaker_failures": 10,
+    "breaker_reset_s": 30.0,
+    "news_timeout_s": 5.0,
+    "news_limit": 2,
+}
+CHOICES = {
+    "auth.kind": ("none", "oauth2_client", "bearer", "header", "basic"),
+    "pagination.kind": ("cursor", "next_link", "none"),
+}
+CHOICES["auth.client_auth"] = ("form", "basic")
+RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def checked(source_id: str, section: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The section of a source's configuration with its defaults. Raises SiteError that names a wrong key or value."""
+    for key, value in given.items():
+        if key not in defaults:
+            raise SiteError(f"source {source_id!r}: unknown key {section}.{key}; known: {', '.join(defaults)}")
+        wanted = type(defaults[key])
+        number = wanted in (int, float) and isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool)) and not (
+            number and wanted(value) == value
+        ):
+            raise SiteError(
+                f"source {source_id!r}: {section}.{key} = {value!r} is no {wanted.__name__}; its default is {defaults[key]!r}"
+            )
+        if number and value < 0:
+            raise SiteError(f"source {source_id!r}: {section}.{key} = {value!r} is negative; its default is {defaults[key]!r}")
+        choices = CHOICES.get(f"{section}.{key}")
+        if choices and value not in choices:
+            raise SiteError(f"source {source_id!r}: {section}.{key} = {value!r} is not known; one of: {', '.join(choices)}")
+    return {**defaults, **given}
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """Which page to ask for: a URL, its parameters and the source's mark of it."""
+
+    url: str
+    params: Mapping[str, str] | None
+    position: str
+
+    def shown(self) -> str:
+        return f"GET {self.url}" + (f"?{urlencode(self.params)}" if self.params else "")
+
+
+class CursorExpiredError(PermanentError):
+    """The source forgot the cursor of a walk in progress (410)."""
+
+    code = "SPC-207"
+
+
+class RestSource:
+    """A source that answers GET requests with pages of JSON records."""
+
+    def __init__(self, config: SourceConfig, settings: Settings) -> None:
+        self.config = config
+        name = config.source_id
+        self._auth_options = checked(name, "auth", config.auth, AUTH)
+        self._pagination = checked(name, "pagination", config.pagination, PAGINATION)
+        self._limits = limits = checked(name, "limits", config.limits, LIMITS)
+        for resource in config.resources:
+            checked(name, f"resources.{resource.name}.options", resource.options, {"params": {}, "since_param": ""})
+        self.base_url = settings.source_url.get(name, config.base_url).rstrip("/")
+        self._check_base_url()
+        bounds = Bounds(limits["connect_s"], limits["read_s"], int(limits["max_page_bytes"]))
+        self._transport = Transport(bounds, ca_file=self._auth_options["ca_file"] or None)
+        self._auth = self._make_auth(settings)
+        scheme, host, port = origin(self.base_url)
+        state = StateFile(settings.data / "state.sqlite")
+        self._target = f"{name} at {scheme}://{host}:{port}"
+        self._breaker = circuit_breaker(state, self._target, max(1, int(limits["breaker_failures"])), limits["breaker_reset_s"])
+        self._pace = Pace(state, self._target, limits["requests_per_s"])
+
+    def __repr__(self) -> str:
+        return f"RestSource({self._target})"
+
+    def close(self) -> None:
+        """Closes idle connections."""
+        self._transport.close()
+
+    def walk(self, resource: Resource, watermark: str | None) -> Iterator[Page]:
+        """Pages of all records written since ``watermark`` (an ISO instant) less ``resource.overlap_s``, one at a time.
+
+        Raises TransientError when the deadline of a page passed, its attempts are used up or the breaker
+        is open; PermanentError for refused credentials, a next link to elsewhere or a pagination that
+        repeats itself. A walk whose cursor expired starts again once.
+        """
+        first = request = self._first(resource, watermark, self._pagination["page_size"])
+        landmark, steps, power, restarted = "", 0, 1, False
+        for _ in range(int(self._limits["max_pages"])):
+            try:
+                answer, link = self._fetch(resource, request)
+            except CursorExpiredError:
+                if restarted:
+                    raise
+                logger.warning("%s: cursor of %s expired, walk starts again", self._target, resource.name)
+                request, landmark, steps, power, restarted = first, "", 0, 1, True
+                continue
+            yield self._page(resource, request, answer)
+            del answer
+            if link is None:
+                return
+            request = self._following(first, request, link)
+            # Brent's cycle detection: any cycle is found with one remembered mark, however long the walk.
+            if request.position in (landmark, first.position):
+                raise self._loop(resource, f"{request.position[:80]!r} came back")
+            steps += 1
+            if steps == power:
+                landmark, steps, power = request.position, 0, power * 2
+        raise self._loop(resource, f"no end after limits.max_pages = {self._limits['max_pages']} pages")
+
+    def has_news(self, resource: Resource, watermark: str | None) -> str | None:
+        """The instant of a change later than ``watermark``, or None. One short request, no retries.
+
+        Sees what the source orders first after the watermark: the token changes when that is landed.
+        Records that a source shows late, below the watermark, are found by the overlap of the next walk.
+        Raises TransientError when the source is away, PermanentError as ``walk`` does.
+        """
+        since = _instant(watermark)
+        request = self._first(resource, watermark, self._limits["news_limit"], probe=True)
+        deadline = Deadline(self._limits["news_timeout_s"])
+        answer, _ = self._guarded(resource, request, deadline, [])
+        seen = decode(resource, resource.tables[0], answer.body)
+        if since is None and seen.height and seen["updated_at"].null_count() == seen.height:
+            return f"unmarked:{hashlib.sha256(answer.body).hexdigest()[:12]}"
+        newest = seen["updated_at"].max()
+        if not isinstance(newest, datetime) or (since is not None and newest <= since):
+            return None
+        return _iso(newest)
+
+    def _make_auth(self, settings: Settings) -> SourceAuth:
+        options, name, url = self._auth_options, self.config.source_id, self.base_url
+        kind = options["kind"]
+        if kind == "none":
+            return SourceAuth(url)
+        if kind == "oauth2_client":
+            return ClientCredentials(
+                url,
+                urljoin(url + "/", options["token_path"]),
+                secret_from_environment(name, "client_id_env", options["client_id_env"], SecretStr(settings.mes_client_id)),
+                secret_from_environment(name, "client_secret_env", options["client_secret_env"], settings.mes_client_secret),
+                self._transport,
+                scope=options["scope"],
+                leeway_s=options["leeway_s"],
+                client_auth=options["client_auth"],
+            )
+        secret = secret_from_environment(name, "secret_env", options["secret_env"])
+        if kind == "basic":
+            return BasicAuth(url, secret_from_environment(name, "user_env", options["user_env"]), secret)
+        return (
+            HeaderAuth(url, "Authorization", secret, "Bearer ")
+            if kind == "bearer"
+            else HeaderAuth(url, options["header"], secret)
+        )
+
+    def _check_base_url(self) -> None:
+        name, parts = self.config.source_id, urlsplit(self.base_url)
+        remedy = "set base_url in the site folder, or SPC_SOURCE_URL"
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
+            raise SiteError(
+                f"source {name!r}: base_url {redact(self.base_url)!r} is not http(s)://host[:port][/path]; {remedy}"
+            )
+        plain = parts.scheme == "http" and parts.hostname not in LOOPBACK and self._auth_options["kind"] != "none"
+        if plain and not self._auth_options["allow_http"]:
+            raise SiteError(
+                f"source {name!r}: credentials over plain HTTP to {parts.hostname}; use https, or auth.allow_http = true"
+            )
+
+    def _first(self, resource: Resource, watermark: str | None, size: int, *, probe: bool = False) -> _Request:
+        params = {key: str(value) for key, value in resource.options.get("params", {}).items()}
+        if self._pagination["limit_param"]:
+            params[self._pagination["limit_param"]] = str(int(size))
+        since = _instant(watermark)
+        since_param = resource.options.get("since_param", self._pagination["since_param"])
+        if since is not None and since_param:
+            # A probe asks past the watermark, else records written in that very instant would hide later ones.
+            shift = timedelta(microseconds=1) if probe else -timedelta(seconds=resource.overlap_s)
+            params[since_param] = _iso(since + shift)
+        return _Request(f"{self.base_url}/{(resource.path or resource.name).lstrip('/')}", params, "")
+
+    def _following(self, first: _Request, current: _Request, link: str) -> _Request:
+        if self._pagination["kind"] == "next_link":
+            url = resolve_next(self.base_url, current.url, link)
+            return _Request(url, None, url)
+        return _Request(first.url, {**(first.params or {}), self._pagination["cursor_param"]: link}, link)
+
+    def _page(self, resource: Resource, request: _Request, answer: Answer) -> Page:
+        return Page(
+            source_id=self.config.source_id,
+            resource=resource.name,
+            body=answer.body,
+            origin=redact(request.shown(), self._auth.secrets()),
+            position=redact(request.position, self._auth.secrets()),
+            received_at=datetime.now(UTC),
+        )
+
+    def _loop(self, resource: Resource, what: str) -> PermanentError:
+        return PermanentError(
+            f"{self._target}, resource {resource.name!r}: pagination loop, {redact(what, self._auth.secrets())}; the walk was"
+            " given up and the watermark stays. Ask the owner of the source, or raise limits.max_pages",
+            code="SPC-206",
+        )
+
+    def _fetch(self, resource: Resource, request: _Request) -> tuple[Answer, str | None]:
+        """A whole page and the mark of the next one, with retries."""
+        limits, renewed = self._limits, [False]
+        deadline = Deadline(limits["deadline_s"])
+        backoff = Backoff(deadline, limits["backoff_s"], limits["backoff_max_s"], limits["retry_after_max_s"])
+        result: tuple[Answer, str | None] | None = None
+        try:
+            for attempt in retrying(backoff, 1 + int(limits["retries"])):
+                with attempt:
+                    result = self._guarded(resource, request, deadline, renewed)
+        except RetriableError as error:
+            spent = f"gave up after {backoff.failures} attempts in {deadline.seconds - deadline.remaining:.1f} s"
+            raise TransientError(f"{self._target}, resource {resource.name!r}: {spent}; last: {error}") from None
+        if result is None:
+            raise TransientError(f"{self._target}, resource {resource.name!r}: no attempt was made")
+        return result
+
+    def _guarded(
+        self, resource: Resource, request: _Request, deadline: Deadline, renewed: list[bool]
+    ) -> tuple[Answer, str | None]:
+        """One attempt through the breaker. Raises TransientError while it is open."""
+        try:
+            result: tuple[Answer, str | None] = self._breaker.call(self._attempt, resource, request, deadline, renewed)
+        except pybreaker.CircuitBreakerError:
+            raise TransientError(
+                f"{self._target}: circuit breaker open after {self._breaker.fail_max} failures in a row; a trial is made"
+                f" {self._breaker.reset_timeout:g} s after the last one. Check that the source runs and is reachable",
+                code="SPC-102",
+            ) from None
+        return result
+
+    def _attempt(
+        self, resource: Resource, request: _Request, deadline: Deadline, renewed: list[bool]
+    ) -> tuple[Answer, str | None]:
+        within = deadline.sooner(self._limits["timeout_s"])
+        answer = self._get(request, within)
+        if (
+            (answer.status == 401 or (answer.status == 200 and answer.looks_like_html))
+            and not any(renewed)
+            and self._auth.renew()
+        ):
+            renewed.append(True)
+            logger.info("%s: credential not accepted (status %d), renewed once", self._target, answer.status)
+            answer = self._get(request, within)
+        self._judge(request, answer)
+        return answer, self._next_mark(resource, request, answer)
+
+    def _get(self, request: _Request, deadline: Deadline) -> Answer:
+        self._auth.ready(deadline)
+        self._pace.wait(deadline)
+        return self._transport.send(
+            "GET", request.url, deadline, params=request.params, auth=self._auth, secrets=self._auth.secrets()
+        )
+
+    def _judge(self, request: _Request, answer: Answer) -> None:
+        """Raises for any status but 200, by whether trying again can help."""
+        status = answer.status
+        where = redact(request.shown(), self._auth.secrets())
+        if status == 200:
+            return
+        if status in RETRIED_STATUS:
+            now = _http_date(answer.headers.get("date")) or datetime.now(UTC)
+            raise RetriableError(
+                f"{where}: status {status}", retry_after=retry_after_seconds(answer.headers.get("retry-after"), now)
+            )
+        if status == 410 and request.position:
+            raise CursorExpiredError(
+                f"{where}: status 410, the cursor expired again after a new start; shorten the walk or ask the source's owner"
+            )
+        remedy = {
+            401: "the credential was refused twice; check the variables that auth names",
+            403: "permission is missing; ask the owner of the source for read access",
+            404: "nothing there; check base_url and the resource's path",
+            422: "the source does not understand the query; check pagination and the resource's params",
+        }.get(status, "redirects are not followed; correct base_url" if 300 <= status < 400 else "trying again cannot help")
+        raise PermanentError(f"{where}: status {status}, {remedy}", code="SPC-205" if status in (401, 403) else "SPC-200")
+
+    def _next_mark(self, resource: Resource, request: _Request, answer: Answer) -> str | None:
+        """The cursor or link of the next page. Raises RetriableError when the body is not a whole page."""
+        try:
+            document = open_page(answer.body)
+            records_of(document, resource.records)
+        except ValueError as error:
+            reason = f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else str(error)
+            if answer.looks_like_html:
+                reason = "HTML where JSON was expected (a login or error page)"
+            start = redact(answer.body[:400].decode("utf-8", "replace"), self._auth.secrets())[:200]
+            raise RetriableError(
+                f"{redact(request.shown(), self._auth.secrets())}: not a page: {reason};"
+                f" {len(answer.body)} bytes, sha256 {hashlib.sha256(answer.body).hexdigest()}, begins {start!r}"
+            ) from None
+        if self._pagination["kind"] == "none":
+            return None
+        default = "next" if self._pagination["kind"] == "next_link" else "next_cursor"
+        mark = find(document, self._pagination["next"] or default)
+        if isinstance(mark, msgspec.Raw):
+            mark = msgspec.json.decode(mark)
+        if mark is None or mark == "":
+            return None
+        if isinstance(mark, bool) or not isinstance(mark, (str, int)):
+            raise PermanentError(
+                f"{self._target}, resource {resource.name!r}: the mark of the next page is no text: {type(mark).__name__}"
+            )
+        return str(mark)
+
+
+def _instant(watermark: str | None) -> datetime | None:
+    if watermark is None:
+        return None
+    try:
+        at = datetime.fromisoformat(watermark)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise ContractError(f"watermark {watermark!r} is no ISO instant with a zone; the ledger row of the source was altered")
+    return at.astimezone(UTC)
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _http_date(value: str | None) -> datetime | None:
+    try:
+        return parsedate_to_datetime(value) if value else None
+    except ValueError:
+        return None
