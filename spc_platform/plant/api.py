@@ -82,7 +82,6 @@ class Mes:
     rate: RateLimit
     client_id: str
     client_secret: str = field(repr=False)
-    nan_tokens: bool = False
     requests: int = 0
 
     def knows(self, client_id: str, client_secret: str) -> bool:
@@ -101,7 +100,7 @@ class JsonHandler(BaseHTTPRequestHandler):
     timeout = 60
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Requests are not logged: their headers carry tokens and tests read the output."""
+        """Stay silent: requests carry tokens, and tests read the output."""
 
     def body(self) -> bytes:
         length = self.headers.get("Content-Length", "0")
@@ -227,7 +226,7 @@ class DataHandler(JsonHandler):
         if foreign := faults.take("foreign_next_link", resource):
             link, cursor = foreign.url, cursor or "elsewhere"
         tail = json.dumps({"next_cursor": cursor, "next": link, "server_time": iso_utc(now)})
-        body = b'{"data":' + to_json(records, nan_tokens=self.mes.nan_tokens) + b"," + tail.encode()[1:]
+        body = b'{"data":' + to_json(records, nan_tokens=self.mes.plant.nan_tokens) + b"," + tail.encode()[1:]
         if faults.take("truncated_json", resource):
             body = body[: len(body) // 2]
         if faults.take("truncated_body", resource):

@@ -64,7 +64,7 @@ class Faults:
         return Fault(**options)
 
     def take(self, kind: str, resource: str) -> Fault | None:
-        """The fault if this answer is to show it; counts it."""
+        """Give the fault if this answer is to show it, and count it."""
         with self._lock:
             fault = self._pending.get(kind)
             if fault is None or fault.count <= 0 or fault.resource not in (None, resource):

@@ -28,11 +28,13 @@ BAD_RECORDS: dict[str, tuple[int, str, str]] = {
     "missing_unit": (1, "rejected", "unit:MISSING"),
     "wrong_unit": (1, "rejected", "unit:NOT_CONVERTIBLE"),
     "registered_unit": (2, "converted", ""),
-    "no_zone": (1, "rejected", "measured_at:NO_ZONE"),
+    "no_zone": (1, "rejected", "measured_at:TIMESTAMP_WITHOUT_ZONE"),
     "unknown_characteristic": (1, "rejected", "characteristic_id:UNKNOWN"),
-    "impossible": (2, "rejected", "value:OUTSIDE_SENSOR_RANGE"),
+    "impossible": (2, "rejected", "value:OUT_OF_SENSOR_RANGE"),
 }
 """Bad records that each date holds: how many, what becomes of them, and why."""
+NOT_A_NUMBER_REASON = "value:NOT_FINITE"
+"""Why a record is refused whose value is written as a bare NaN instead of null."""
 CORRECTIONS = {"changed": 3, "moved": 1, "deleted": 1}
 SENSOR_OUTLIERS = 3
 LATE_RECORDS = 40
@@ -92,7 +94,7 @@ def _parts(schedule: DaySchedule, line: str) -> _Parts:
 
 
 def _measured(seed: int, schedule: DaySchedule) -> pl.DataFrame:
-    """True measurements of the date in time order, before any defect of recording."""
+    """Draw the true measurements of the date in time order, before any defect of recording."""
     parts = {line: _parts(schedule, line) for line in schedule.lines}
     frames = [
         _characteristic(seed, schedule, number, what, parts[schedule.stations[what.station].station.line])

@@ -33,7 +33,7 @@ class Position:
 
 
 def position_of(cursor: str) -> Position:
-    """The position that a cursor names; raises ValueError for a cursor that the plant has not made.
+    """Read the position that a cursor names; raises ValueError for a cursor that the plant has not made.
 
     >>> position_of(Position(7, "M1").cursor())
     Position(updated_us=7, record_id='M1', nonce=0)
@@ -82,7 +82,7 @@ def _after(frame: pl.DataFrame, after: Position, most: int, now_us: int) -> pl.D
 
 
 def to_json(records: pl.DataFrame, *, nan_tokens: bool) -> bytes:
-    """The records as a JSON array; values that are no numbers are null, or bare NaN tokens, which JSON forbids."""
+    """Write the records as a JSON array; values that are no numbers are null, or bare NaN tokens, which JSON forbids."""
     if not records.height:
         return b"[]"
     text = records.write_json().encode()

@@ -23,7 +23,7 @@ MICRO_STOP_S = 300
 
 
 def local(text: str) -> datetime:
-    """An instant from a wall-clock time of the plant, ``YYYY-MM-DD HH:MM[:SS]``.
+    """Read an instant from a wall-clock time of the plant, ``YYYY-MM-DD HH:MM[:SS]``.
 
     >>> local("2026-03-29 05:00").utcoffset().total_seconds()
     7200.0

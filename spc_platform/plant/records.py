@@ -33,7 +33,7 @@ class DayRecords:
 
 
 def day_records(resource: str, seed: int, schedule: DaySchedule) -> DayRecords:
-    """Records of a resource; depends on the seed and the date of the schedule only."""
+    """Make the records of a resource; depends on the seed and the date of the schedule only."""
     frame, truth = _MAKERS[resource](seed, schedule)
     return DayRecords(frame, truth)
 

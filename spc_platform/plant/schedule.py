@@ -108,7 +108,7 @@ def day_bounds(production_date: date) -> tuple[datetime, datetime]:
 
 
 def day_schedule(seed: int, production_date: date) -> DaySchedule:
-    """The schedule of a production date; depends on nothing but the seed and the date."""
+    """Draw the schedule of a production date; depends on nothing but the seed and the date."""
     start, end = day_bounds(production_date)
     seconds = int((end - start).total_seconds())
     lines = {line.line: _line_day(seed, line, number, production_date, start, seconds) for number, line in enumerate(LINES)}
@@ -120,7 +120,7 @@ def day_schedule(seed: int, production_date: date) -> DaySchedule:
 
 
 def generator(seed: int, production_date: date, *key: int) -> np.random.Generator:
-    """A stream of random numbers of its own for each date and purpose."""
+    """Open a stream of random numbers of its own for each date and purpose."""
     return np.random.default_rng([seed, production_date.toordinal(), *key])
 
 

@@ -52,10 +52,7 @@ class AdminHandler(JsonHandler):
     def do_POST(self) -> None:  # noqa: N802
         body, path = self.body(), urlsplit(self.path).path
         try:
-            wanted = json.loads(body or b"{}")
-            if not isinstance(wanted, dict):
-                raise ValueError("the body must be a JSON object")  # noqa: TRY004 - the request is wrong, not the program
-            self._order(path, wanted)
+            self._order(path, _json_object(body))
         except (ValueError, TypeError, OverflowError) as error:
             self.send_json(400, {"error": "bad_request", "detail": str(error)})
 
@@ -71,13 +68,20 @@ class AdminHandler(JsonHandler):
             self.send_json(404, {"error": "not_found", "detail": "POST /admin/advance, /admin/faults"})
 
 
+def _json_object(body: bytes) -> dict[str, Any]:
+    wanted = json.loads(body or b"{}")
+    if not isinstance(wanted, dict):
+        raise ValueError("the body must be a JSON object")  # noqa: TRY004 - the request is wrong, not the program
+    return wanted
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 64
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no fault of the plant."""
+        """Stay silent: a client that hangs up is no fault of the plant."""
 
 
 class PlantServer:
@@ -105,7 +109,7 @@ class PlantServer:
         plant: Plant | None = None,
     ) -> None:
         self.clock = Clock(now, clock_rate)
-        self.plant = plant or Plant(seed)
+        self.plant = plant or Plant(seed, nan_tokens=nan_tokens)
         self.plant.now = self.clock.now()
         self.faults = Faults(faults)
         self.mes = Mes(
@@ -116,7 +120,6 @@ class PlantServer:
             RateLimit(rate_limit_per_s),
             client_id,
             client_secret,
-            nan_tokens,
         )
         self._data = _listen(port, "--port", type("BoundDataHandler", (DataHandler,), {"mes": self.mes}))
         try:
@@ -160,7 +163,7 @@ class PlantServer:
 
 
 def serve(port: int = 8765, admin_port: int = 8766, **options: Any) -> PlantServer:
-    """A PlantServer on the ports of the site folder; it serves once it is entered or started."""
+    """Make a PlantServer on the ports of the site folder; it serves once it is entered or started."""
     return PlantServer(port, admin_port, **options)
 
 

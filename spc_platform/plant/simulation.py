@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
-from spc_platform.plant.measuring import NAN_TOKEN
+from spc_platform.plant.measuring import NAN_TOKEN, NOT_A_NUMBER_REASON
 from spc_platform.plant.process import DEFAULT_NOW, DEFAULT_SEED, FIRST_DATE, LAST_DATE
 from spc_platform.plant.records import RESOURCES, DayRecords, day_records
 from spc_platform.plant.schedule import DaySchedule, day_bounds, day_schedule
@@ -27,12 +27,14 @@ TRUTHS: dict[str, tuple[str, str]] = {
 class Plant:
     """Records and truth of a plant that is fully determined by ``seed``; ``now`` is its virtual time (aware).
 
+    With ``nan_tokens`` values that are no numbers are sent as bare NaN instead of null.
     A production date's records never depend on which other dates were asked for, nor in which order.
     """
 
-    def __init__(self, seed: int = DEFAULT_SEED, now: datetime | None = None) -> None:
+    def __init__(self, seed: int = DEFAULT_SEED, now: datetime | None = None, *, nan_tokens: bool = False) -> None:
         self.seed = seed
         self.now = now or DEFAULT_NOW
+        self.nan_tokens = nan_tokens
         self._schedules: dict[date, DaySchedule] = {}
         self._records: dict[tuple[str, date], DayRecords] = {}
         self._oee: dict[date, pl.DataFrame] = {}
@@ -45,14 +47,14 @@ class Plant:
         return [each for each in dates if day_bounds(each)[0] <= (now or self.now)]
 
     def schedule(self, production_date: date) -> DaySchedule:
-        """What happened on a production date, second by second."""
+        """Tell what happened on a production date, second by second."""
         with self._lock:
             if production_date not in self._schedules:
                 self._schedules[production_date] = day_schedule(self.seed, production_date)
             return self._schedules[production_date]
 
     def day(self, resource: str, production_date: date) -> DayRecords:
-        """Records as kept for sending, and their truth, whether or not they are visible already."""
+        """Give the records as kept for sending, and their truth, whether or not they are visible already."""
         with self._lock:
             key = (resource, production_date)
             if key not in self._records:
@@ -60,7 +62,7 @@ class Plant:
             return self._records[key]
 
     def records(self, resource: str, production_date: date) -> pl.DataFrame:
-        """Records of a resource written for a production date and visible now, ordered by (updated_at, id).
+        """Give the records of a resource written for a production date and visible now, ordered by (updated_at, id).
 
         Columns are the record's fields, times as text as they are sent. Raises ValueError for an
         unknown resource.
@@ -74,7 +76,7 @@ class Plant:
         return visible
 
     def truth(self, name: str) -> pl.DataFrame:
-        """What has happened until now; ``oee_elements`` of the production dates that are complete.
+        """Tell what has happened until now; ``oee_elements`` of the production dates that are complete.
 
         Names: special_causes, special_cause_measurements, sensor_outliers, telemetry_gaps, bad_records,
         corrections, late_records, oee_elements. Raises ValueError for another name.
@@ -90,7 +92,10 @@ class Plant:
             raise ValueError(f"the plant knows no truth {name!r}; it knows: {known}")
         resource, happened = TRUTHS[name]
         begun = pl.concat([self.day(resource, each).truth[name] for each in self.production_dates()])
-        return begun.filter(pl.col(happened) <= self.now)
+        if name == "bad_records" and self.nan_tokens:
+            token = pl.when(pl.col("kind") == "nan").then(pl.lit(NOT_A_NUMBER_REASON)).otherwise("expected_reason")
+            begun = begun.with_columns(expected_reason=token)
+        return begun.filter(pl.col(happened) <= self.now.astimezone(UTC))
 
     def _oee_of(self, production_date: date) -> pl.DataFrame:
         with self._lock:

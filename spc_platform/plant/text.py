@@ -24,6 +24,6 @@ def iso(column: str, form: str = "%Y-%m-%dT%H:%M:%S%.3fZ") -> pl.Expr:
 
 
 def paged(frame: pl.DataFrame, *fields: str | pl.Expr) -> pl.DataFrame:
-    """The record's fields plus ``updated_at`` and ``_us``, sorted by (``_us``, ``id``)."""
+    """Select the record's fields plus ``updated_at`` and ``_us``, sorted by (``_us``, ``id``)."""
     whole = frame.with_columns((pl.col("_us") // 1000) * 1000)
     return whole.select(*fields, iso("_us").alias("updated_at"), "_us").sort("_us", "id")

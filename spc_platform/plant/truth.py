@@ -67,7 +67,7 @@ def _station(seed: int, schedule: DaySchedule, number: int, day: StationDay) -> 
 
 
 def _whole_length_below(day: StationDay, limit_s: int) -> np.ndarray:
-    """Per second: does the run of its event, over its whole length, last less than ``limit_s``?"""
+    """Mark each second whose event lasts, over its whole length, less than ``limit_s``."""
     short = np.zeros(day.event.size, dtype=np.bool_)
     for first, last in zip(day.starts.tolist(), day.ends.tolist(), strict=True):
         if last - first < limit_s:
@@ -90,7 +90,7 @@ def _made(seed: int, schedule: DaySchedule, number: int, day: StationDay, produc
 
 
 def special_causes(measurements: pl.DataFrame) -> pl.DataFrame:
-    """The stated causes that hit at least one measurement, with the number of measurements each."""
+    """List the stated causes that hit at least one measurement, with the number of measurements each."""
     causes = pl.DataFrame(
         [
             (each.cause, each.characteristic, each.characteristic.split(".")[0], each.kind, each.size, each.start, each.end)
