@@ -70,13 +70,12 @@ def _column_rules(table: str) -> list[Rule]:
 
 
 def _rules_of(column: Column) -> list[Rule]:
-    rules = column.violation_rules()
-    if column.nullable:
-        return rules
+    rules = dict(column.violation_rules())
+    if not column.nullable and column.dtype == pl.String:
+        rules[f"{column.name}:MISSING"] = _is_blank(column.name)
     # A cell that could not be read is empty, too; its decode error already says why.
     unread = pl.col("decode_error").str.contains(rf"(^|;){column.name}:").fill_null(value=False)
-    empty = _is_blank(column.name) if column.dtype == pl.String else pl.col(column.name).is_null()
-    return [(f"{column.name}:MISSING", empty & ~unread), *rules[1:]]
+    return [(reason, bad & ~unread) for reason, bad in rules.items()]
 
 
 def _is_blank(column: str) -> pl.Expr:

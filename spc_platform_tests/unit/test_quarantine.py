@@ -51,9 +51,14 @@ REFUSED = [
     ("measurement", {"value": 4.0, "unit": "in"}, "value:OUT_OF_SENSOR_RANGE"),
     ("measurement", {"characteristic_id": "SHAFT-LEN"}, "characteristic_id:UNKNOWN"),
     ("measurement", {"equipment_id": "L1"}, "equipment_id:UNKNOWN"),
-    ("measurement", {"measured_at": None, "decode_error": "measured_at:NO_ZONE"}, "measured_at:NO_ZONE"),
+    (
+        "measurement",
+        {"measured_at": None, "decode_error": "measured_at:TIMESTAMP_WITHOUT_ZONE"},
+        "measured_at:TIMESTAMP_WITHOUT_ZONE",
+    ),
     ("measurement", {"measured_at": datetime(2016, 1, 1, tzinfo=UTC)}, "measured_at:BEFORE_HORIZON"),
     ("measurement", {"measured_at": SIX + timedelta(minutes=6, seconds=1)}, "measured_at:AFTER_RECORDING"),
+    ("measurement", {"value": float("nan"), "decode_error": "value:NOT_FINITE"}, "value:NOT_FINITE"),
     (
         "measurement",
         {"value": float("nan"), "unit": None, "characteristic_id": "X", "decode_error": "serial_number:NOT_A_TEXT"},

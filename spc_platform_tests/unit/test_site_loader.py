@@ -134,6 +134,12 @@ BROKEN = {
         "individual",
         "characteristics.csv:2: subgrouping individual does not fit",
     ),
+    "rule set": (
+        "characteristics.csv",
+        "western_electric",
+        "western_electrik",
+        'rule_set "western_electrik" is not a rule set; use one of aiag,',
+    ),
     "hampel pair": ("characteristics.csv", "3.0,,", "3.0,7,", "only one of hampel_window and hampel_multiplier is given"),
     "hampel even": ("characteristics.csv", "3.0,,", "3.0,8,3", "characteristics.csv:2: hampel_window 8 is even"),
     "sensor": ("characteristics.csv", ",0,100,", ",100,0,", "sensor_min 100.0 is not below sensor_max 0.0"),
