@@ -123,6 +123,11 @@ class Serving:
         """Return the name of the version that the link points at."""
         return self._link.readlink().name if self.current() else None
 
+    def built(self) -> list[str]:
+        """List the versions that are built but not published, the oldest build first."""
+        folders = [path.parent for path in self._versions.glob(f"{_BUILD}*/{DATABASE}")]
+        return [folder.name.removeprefix(_BUILD) for folder in sorted(folders, key=_last_change)]
+
     def versions(self) -> list[str]:
         """List the published versions, the oldest publication first."""
         if not self._versions.is_dir():
@@ -248,13 +253,24 @@ def _accepted(database: Path, version: str) -> dict[str, int]:
     rows = marts.mart_row_counts(database)
     if not rows:
         raise LakeError(f"{database} holds no table in schema {marts.MARTS_SCHEMA}: run dbt build before publishing")
-    if "meta_publication" in rows:
-        with duckdb.connect(database, read_only=True) as connection:
-            stated = connection.execute(f"SELECT published_version FROM {marts.MARTS_SCHEMA}.meta_publication").fetchall()
-        if stated != [(version,)]:
-            raise LakeError(
-                f"{database} says that it is version {stated}, not {version}: set SPC_PUBLISHED_VERSION={version} for dbt build"
-            )
+    with duckdb.connect(database, read_only=True) as connection:
+        schemas = {
+            row[0] for row in connection.execute("SELECT schema_name FROM duckdb_schemas() WHERE NOT internal").fetchall()
+        }
+        stated = (
+            connection.execute(f"SELECT published_version FROM {marts.MARTS_SCHEMA}.meta_publication").fetchall()
+            if "meta_publication" in rows
+            else [(version,)]
+        )
+    if marts.LAKE_SCHEMA in schemas:
+        raise LakeError(
+            f"{database} still holds the schema {marts.LAKE_SCHEMA}: its build failed or is not finished. "
+            "See why dbt build stopped, then build the marts again"
+        )
+    if stated != [(version,)]:
+        raise LakeError(
+            f"{database} says that it is version {stated}, not {version}: set SPC_PUBLISHED_VERSION={version} for dbt build"
+        )
     return rows
 
 

@@ -15,6 +15,10 @@ select
     measurement.material_lot_id,
     measurement.job_order_id,
     measurement.subgroup_key,
+    case
+        when characteristic.subgrouping <> 'key' or measurement.subgroup_key is not null
+            then last_value(started.subgroup_id ignore nulls) over subgroup
+    end as subgroup_id,
     measurement.specification_version,
     specification.lsl,
     specification.target,
@@ -42,3 +46,22 @@ left join {{ ref('stg_site__specifications') }} as specification
     on
         measurement.characteristic_id = specification.characteristic_id
         and measurement.specification_version = specification.version
+left join {{ ref('dim_characteristic') }} as characteristic
+    on
+        measurement.characteristic_id = characteristic.characteristic_id
+        and measurement.equipment_id = characteristic.equipment_id
+-- a subgroup is named after its first record; the values that follow it belong to it until the next begins
+left join {{ ref('stg_lake__spc_subgroups') }} as started
+    on
+        measurement.characteristic_id || '|' || measurement.equipment_id || '|' || measurement.source_id || ':' || measurement.record_id
+        = started.subgroup_id
+window subgroup as (
+    partition by
+        measurement.characteristic_id,
+        measurement.equipment_id,
+        measurement.production_date,
+        measurement.specification_version,
+        case when characteristic.subgrouping = 'key' then measurement.subgroup_key end
+    order by measurement.measured_at, measurement.source_id, measurement.record_id
+    rows between unbounded preceding and current row
+)
