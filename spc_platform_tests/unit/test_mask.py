@@ -125,3 +125,16 @@ def test_the_frame_conforms_and_is_empty_for_no_measurements() -> None:
     site = chart(iqr_multiplier=1.5, hampel_window=5, hampel_multiplier=3.0)
     MEASUREMENT_FLAGS.pandera_schema().validate(measurement_flags(measured([1, 2, 3, 4, 50]), site))
     assert measurement_flags(measured([]), site).schema == MEASUREMENT_FLAGS.schema
+
+
+@pytest.mark.parametrize(
+    "rule", [{"iqr_multiplier": 3.0}, {"hampel_window": 21, "hampel_multiplier": 6.0}], ids=["iqr", "hampel"]
+)
+def test_injected_sensor_outliers_of_twenty_sigma_are_all_masked_and_nothing_else(rule: dict[str, Any]) -> None:
+    rng = np.random.default_rng(20)
+    values = rng.normal(25.0, 0.01, size=800)
+    injected = rng.choice(800, size=12, replace=False)
+    values[injected] += rng.choice([-0.2, 0.2], size=12)
+    frame = measurement_flags(measured(values.tolist()), chart(**rule))
+    assert np.flatnonzero(frame["is_masked"].to_numpy()).tolist() == sorted(injected.tolist())
+    assert frame["value"].to_list() == values.tolist()

@@ -269,3 +269,20 @@ def test_two_sources_of_one_name_are_refused(folder: Path) -> None:
     text = (folder / "sources.toml").read_text()
     (folder / "sources.toml").write_text(text + "\n" + text)
     assert any("source 'mes' stands twice" in line for line in problems(folder))
+
+
+def test_a_key_of_the_second_resource_is_named_with_its_own_line(folder: Path) -> None:
+    path = folder / "sources.toml"
+    lines = path.read_text().splitlines()
+    second = [
+        "[[source.resource]]",
+        'name = "telemetry"',
+        'tables = ["raw_telemetry"]',
+        'format = "json_records"',
+        "[source.resource.fields]",
+        'stream = "signal"',
+    ]
+    path.write_text("\n".join([*lines, *second]) + "\n")
+    assert problems(folder) == [
+        f'sources.toml:{len(lines) + 6}: fields: no column "stream" in raw_telemetry; did you mean "stream_id"?'
+    ]
