@@ -1,4 +1,4 @@
-"""MTConnect adapter logs (``timestampZ|item|value``) to raw telemetry and raw equipment states.
+"""MTConnect adapter logs (``timestampZ|item|value``) to raw telemetry, states, and orders of a part's operation.
 
 Times stay the source's own. Agent and machine clocks of one log may differ, so times may run backwards
 by seconds; lines are neither reordered nor corrected here.
@@ -21,13 +21,13 @@ from spc_platform.site.model import Resource
 NO_VALUE = "UNAVAILABLE"
 """What MTConnect reports for an item whose value is not known."""
 
-TABLES = ("raw_telemetry", "raw_equipment_state")
+TABLES = ("raw_telemetry", "raw_equipment_state", "raw_work_order", "raw_production_count")
 _TIME = "%Y-%m-%dT%H:%M:%S%.fZ"
 _KEPT_TEXT = 500
 
 
 def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.DataFrame:
-    """Rows of one adapter log for ``raw_telemetry`` or ``raw_equipment_state``.
+    """Rows of one adapter log for one of the tables ``TABLES``.
 
     Options of the resource:
 
@@ -39,9 +39,15 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
       UTC day of the newest line. Logs open with a snapshot of last known values under old times: what it
       says holds when the window begins, so these lines get the window's start as their time (and the
       window in their ``record_id``, so that each log's snapshot is a record of its own).
+    - ``order_pattern``: regular expression for ``origin`` of a log that holds one operation on one part;
+      its named groups fill ``job_order``, ``product`` and ``work_center`` (format strings). Such a log is a
+      work order for one part, from its first to its last line, and one counted part when the state item
+      last said ``completed_state``. Whether the part is good is for its measurements to say; it counts
+      as good here because the log knows of no scrap.
 
     A line that cannot be read (no item, no time) is kept with its text and ``decode_error`` in the first
-    table that the resource feeds. ``UNAVAILABLE`` is a state; for telemetry it is no row, it says that
+    table that the resource feeds; its ``updated_at`` is the time of the readable line before it, as a log is
+    written in order. ``UNAVAILABLE`` is a state; for telemetry it is no row, it says that
     nothing was observed. Items that the site does not declare are left in the landed page. Equal times
     keep 7-digit fractions down to the microsecond.
     """
@@ -52,9 +58,9 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
             code="SPC-331",
         )
     lines = adapter_lines(body)
-    malformed = lines.filter(pl.col("problem").is_not_null())
+    malformed = lines.with_columns(updated_at=pl.col("at").forward_fill()).filter(pl.col("problem").is_not_null())
     sound = _at_window_start(lines.filter(pl.col("problem").is_null()), resource.options, origin)
-    rows = _telemetry(sound, resource.options) if table == "raw_telemetry" else _states(sound, resource.options)
+    rows = _READERS[table](sound, resource.options, origin)
     if table == resource.tables[0]:
         rows = pl.concat([rows, _unreadable(malformed, body)], how="diagonal")
     return _conformed(rows, resource, table)
@@ -119,7 +125,7 @@ def _at_window_start(lines: pl.DataFrame, options: dict[str, Any], origin: str) 
     )
 
 
-def _telemetry(lines: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
+def _telemetry(lines: pl.DataFrame, options: dict[str, Any], origin: str) -> pl.DataFrame:
     streams: dict[str, str] = options.get("streams", {})
     units: dict[str, str] = options.get("units", {})
     declared = lines.filter(pl.col("item").is_in(list(streams)) & (pl.col("value") != NO_VALUE))
@@ -137,7 +143,7 @@ def _telemetry(lines: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
     )
 
 
-def _states(lines: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
+def _states(lines: pl.DataFrame, options: dict[str, Any], origin: str) -> pl.DataFrame:
     of_item = lines.filter(pl.col("item") == options.get("state_item", "execution"))
     state = pl.col("value").str.strip_chars()
     return of_item.filter(state.ne_missing(state.shift(1)) | (pl.int_range(pl.len()) == 0)).select(
@@ -149,11 +155,63 @@ def _states(lines: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
     )
 
 
+def _order(options: dict[str, Any], origin: str) -> dict[str, str] | None:
+    """Give job_order_id, material_definition_id and work_center_id of the operation that ``origin`` names."""
+    pattern = options.get("order_pattern")
+    found = re.search(pattern, origin) if pattern else None
+    if found is None:
+        return None
+    named = {"job_order_id": "job_order", "material_definition_id": "product", "work_center_id": "work_center"}
+    return {column: str(options[option]).format(**found.groupdict()) for column, option in named.items()}
+
+
+def _work_orders(lines: pl.DataFrame, options: dict[str, Any], origin: str) -> pl.DataFrame:
+    order = _order(options, origin)
+    if order is None or lines.is_empty():
+        return _NO_ROWS
+    return lines.select(
+        page_row=pl.col("page_row").first(),
+        record_id=pl.lit(order["job_order_id"]),
+        planned_quantity=pl.lit(1),
+        start_at=pl.col("at").min(),
+        end_at=pl.col("at").max(),
+        **{column: pl.lit(text) for column, text in order.items()},
+    )
+
+
+def _counts(lines: pl.DataFrame, options: dict[str, Any], origin: str) -> pl.DataFrame:
+    order = _order(options, origin)
+    is_state = pl.col("item") == options.get("state_item", "execution")
+    completed = lines.filter(is_state & (pl.col("value") == options.get("completed_state", "PROGRAM_COMPLETED"))).tail(1)
+    if order is None or completed.is_empty():
+        return _NO_ROWS
+    return completed.select(
+        "page_row",
+        record_id=pl.lit(order["job_order_id"]),
+        equipment_id=pl.lit(str(options["equipment_id"])),
+        counted_at="at",
+        good_quantity=pl.lit(1),
+        scrap_quantity=pl.lit(0),
+        rework_quantity=pl.lit(0),
+        **{column: pl.lit(order[column]) for column in ("job_order_id", "material_definition_id")},
+    )
+
+
+_NO_ROWS = pl.DataFrame(schema={"page_row": pl.Int64, "record_id": pl.String})
+_READERS = {
+    "raw_telemetry": _telemetry,
+    "raw_equipment_state": _states,
+    "raw_work_order": _work_orders,
+    "raw_production_count": _counts,
+}
+
+
 def _unreadable(lines: pl.DataFrame, body: bytes) -> pl.DataFrame:
     page = hashlib.sha256(body).hexdigest()[:16]
     return lines.select(
         "page_row",
         record_id=pl.concat_str(pl.lit(f"page-{page}:line-"), pl.col("page_row").cast(pl.String)),
+        updated_at="updated_at",
         decode_error="problem",
         raw_record=pl.col("line").str.slice(0, _KEPT_TEXT),
     )

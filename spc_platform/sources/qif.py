@@ -53,10 +53,11 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
     Options of the resource:
 
     - ``prefix``: set before the characteristic's name; names are ``FEATURE.ITEM``, or the item alone
-      where the file binds it to no single feature.
+      where the file binds it to no single feature. Spaces in names become underscores.
     - ``equipment_id``: the work unit that made the parts.
     - ``serial_pattern``: regular expression whose group 1 is the serial number within the file's text,
       and ``serial_format``: how the site writes it, e.g. ``PLATE-{:02d}``.
+    - ``serials``: the serial numbers in the order of the file, for parts that the file leaves unnamed.
     - ``serial_characteristic``: a pseudo characteristic that holds the serial number (some writers have
       one); it is read as the serial where the file names none, and is no measurement.
     - ``unit`` and ``angular_unit``: used only where the file states no unit.
@@ -65,9 +66,10 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
     - ``job_orders``: the work order of each part in the order of the file.
     - ``reported_at``: the time of the report where the file states none; ``revision``: 1 unless said.
 
-    A part without a serial number stays: its serial is empty and its records are named by its place in
-    the file, as all are (``<prefix><sample>:<name>``), so a later report of the same parts can revise them.
-    A value that is no number is kept with ``decode_error``; a body that is no QIF is one such row.
+    A part without a serial number stays, with an empty serial unless ``serials`` names it. Its records are
+    named by its place in the file, as all are (``<prefix><sample>:<name>``), so another report of the same
+    parts can revise them. A value that is no number is kept with ``decode_error``; a body that is no QIF is
+    one such row.
     """
     if table != "raw_measurement":
         raise ContractError(
@@ -81,12 +83,8 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
         return _unreadable(body, f"page:NOT_XML ({type(error).__name__})")
     if root.tag != f"{_NS}QIFDocument":
         return _unreadable(body, f"page:NOT_QIF (root element {root.tag[:80]})")
-    options = resource.options
-    readings = [
-        reading
-        for reading in _readings(root, options.get("serial_characteristic"))
-        if reading.name != options.get("serial_characteristic")
-    ]
+    pseudo = str(resource.options.get("serial_characteristic", "")).replace(" ", "_") or None
+    readings = [reading for reading in _readings(root, pseudo) if reading.name != pseudo]
     return _rows(readings, root, resource)
 
 
@@ -155,13 +153,16 @@ def _rows(readings: list[_Reading], root: Element, resource: Resource) -> pl.Dat
     fallback = _moment(options["measured_at"], resource.zone) if "measured_at" in options else reported_at
     units = _units(root, options)
     orders: list[str] = options.get("job_orders", [])
+    serials: list[str] = options.get("serials", [])
     frame = pl.DataFrame(
         {
             "record_id": [f"{prefix}{reading.sample:02d}:{reading.name or reading.identity}" for reading in readings],
             "characteristic_id": [prefix + reading.name if reading.name else None for reading in readings],
             "text": [reading.text for reading in readings],
             "unit": [units["angular" if reading.kind == "Angle" else "linear"] for reading in readings],
-            "serial_number": [_serial(reading.serial, options) for reading in readings],
+            "serial_number": [
+                _serial(reading.serial, options) or _of_sample(serials, reading.sample, None) for reading in readings
+            ],
             "measured_at": [_of_sample(times, reading.sample, fallback) for reading in readings],
             "job_order_id": [_of_sample(orders, reading.sample, None) for reading in readings],
         },
@@ -271,8 +272,8 @@ def _actuals(result: Element) -> list[Element]:
 
 
 def _name(actual: Element, names: dict[str | None, str], features: dict[str | None, str], result: Element) -> str:
-    """FEATURE.ITEM, or the item alone; empty where the value names no item of the file."""
-    item = names.get(_text(actual, "CharacteristicItemId"))
+    """Name the characteristic FEATURE.ITEM, or the item alone; empty where the value names no item of the file."""
+    item = names.get(_text(actual, "CharacteristicItemId"), "").strip().replace(" ", "_")
     if not item:
         return ""
     bound = actual.findall(f"{_NS}FeatureActualIds/{_NS}Id")
@@ -282,7 +283,7 @@ def _name(actual: Element, names: dict[str | None, str], features: dict[str | No
         feature.get("id"): _text(feature, "FeatureItemId") for feature in _children(result, "MeasuredFeatures/FeatureActuals")
     }
     feature = features.get(feature_items.get(bound[0].text), "")
-    return f"{feature}.{item}" if feature else item
+    return f"{feature.strip().replace(' ', '_')}.{item}" if feature else item
 
 
 def _kind(actual: Element) -> str:

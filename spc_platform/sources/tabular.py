@@ -220,7 +220,7 @@ def _cast(name: str, dtype: Any, zone: str | None) -> pl.Expr:
         )
         return pl.when(text.str.contains(_HAS_ZONE)).then(zoned).otherwise(placed).alias(name)
     if dtype == pl.Boolean:
-        return text.str.to_lowercase().is_in(list(_TRUE)).alias(name)
+        return text.str.to_lowercase().is_in(list(_TRUE)).fill_null(value=False).alias(name)
     return text.cast(dtype, strict=False)
 
 

@@ -1,0 +1,112 @@
+"""SMS Test Bed, 2017-05-01 to 07: every line of eight machines' raw adapter logs is accounted for.
+
+Source: NIST SMS Test Bed (github usnistgov/smstestbed, raw/), US Government work.
+"""
+
+import tarfile
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from spc_platform.settings import REPOSITORY, Settings
+from spc_platform.site.loader import load_site
+from spc_platform.site.model import Site
+from spc_platform.sources.files import FileSource
+from spc_platform.sources.mtconnect import adapter_lines, decode
+
+LINES = 297_911
+"""Lines of the week, as its provenance note counts them."""
+
+
+@pytest.fixture(scope="module")
+def data(shared_data: Path) -> Path:
+    folder = shared_data / "nist-smstestbed-week-2017-05-01"
+    if not folder.is_dir():
+        pytest.skip(f"no test bed week at {folder}; set SPC_SHARED_DATA or run `spc data fetch`")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site() -> Site:
+    return load_site(REPOSITORY / "data" / "nist")
+
+
+@pytest.fixture(scope="module")
+def week(site: Site, data: Path) -> dict[str, dict[str, pl.DataFrame]]:
+    """Resource -> telemetry, states, lines; telemetry and states with the page they came from."""
+    source = FileSource(site.source("nist_test_bed"), Settings(shared_data=data.parent))
+    found: dict[str, dict[str, pl.DataFrame]] = {}
+    for resource in source.config.resources:
+        pages = list(source.walk(resource, None))
+        assert len(pages) == 7
+        found[resource.name] = {
+            table: pl.concat(
+                [decode(resource, table, page.body, page.origin).with_columns(origin=pl.lit(page.origin)) for page in pages]
+            )
+            for table in resource.tables
+        }
+        found[resource.name]["lines"] = pl.concat(
+            [adapter_lines(page.body).with_columns(origin=pl.lit(page.origin)) for page in pages]
+        )
+    return found
+
+
+def test_every_line_is_a_row_or_of_an_undeclared_item_or_says_nothing(
+    week: dict[str, dict[str, pl.DataFrame]], site: Site, data: Path
+) -> None:
+    totals: Counter[str] = Counter()
+    for resource in site.source("nist_test_bed").resources:
+        lines = week[resource.name]["lines"]
+        streams, state = list(resource.options.get("streams", {})), resource.options["state_item"]
+        item = pl.col("item")
+        totals["malformed"] += lines.filter(pl.col("problem").is_not_null()).height
+        totals["states"] += lines.filter(item == state).height
+        totals["no observation"] += lines.filter(item.is_in(streams) & (pl.col("value") == "UNAVAILABLE")).height
+        totals["undeclared"] += lines.filter(item.is_in([*streams, state]).not_()).height
+        if streams:
+            totals["telemetry"] += week[resource.name]["raw_telemetry"].height
+    assert totals["malformed"] == 0
+    assert sum(totals.values()) == LINES
+    with tarfile.open(data / "raw-8-machines-20170501-20170507.tar.gz") as archive:
+        counted = sum(archive.extractfile(member).read().count(b"\n") for member in archive.getmembers())  # type: ignore[union-attr]
+    assert counted == LINES
+
+
+def test_states_change_from_row_to_row_of_a_log(week: dict[str, dict[str, pl.DataFrame]]) -> None:
+    for tables in week.values():
+        repeated = (pl.col("state") == pl.col("state").shift(1)).over("origin")
+        assert tables["raw_equipment_state"].filter(repeated).is_empty()
+        assert tables["raw_equipment_state"]["record_id"].n_unique() == tables["raw_equipment_state"].height
+
+
+def test_every_state_that_the_machines_say_is_one_of_the_site(week: dict[str, dict[str, pl.DataFrame]], site: Site) -> None:
+    said = {state for tables in week.values() for state in tables["raw_equipment_state"]["state"]}
+    assert said <= set(site["states"]["source_state"])
+    assert "ACTIVE" in said
+
+
+def test_an_idle_day_states_what_is_in_force_from_its_midnight_utc(week: dict[str, dict[str, pl.DataFrame]]) -> None:
+    idle = week["hurco06_adapter"]["raw_equipment_state"]
+    assert idle["start_at"].to_list() == [datetime(2017, 5, day, tzinfo=UTC) for day in range(1, 8)]
+    assert idle["state"].unique().to_list() == ["UNAVAILABLE"]
+
+
+def test_no_row_lies_outside_the_week(week: dict[str, dict[str, pl.DataFrame]]) -> None:
+    week_start, week_end = datetime(2017, 5, 1, tzinfo=UTC), datetime(2017, 5, 8, tzinfo=UTC)
+    for tables in week.values():
+        assert tables["raw_equipment_state"]["start_at"].is_between(week_start, week_end, closed="left").all()
+        if "raw_telemetry" in tables:
+            assert tables["raw_telemetry"]["observed_at"].is_between(week_start, week_end, closed="left").all()
+
+
+def test_clocks_that_run_backwards_keep_their_times(week: dict[str, dict[str, pl.DataFrame]]) -> None:
+    """Agent and machine clocks of Mazak03 differ: lines with an earlier time than the newest before them, per log."""
+    lines = week["mazak03_adapter"]["lines"]
+    backwards = lines.filter((pl.col("at") < pl.col("at").cum_max()).over("origin"))
+    counted = dict(backwards.group_by("origin").len().iter_rows())
+    archive = "raw-8-machines-20170501-20170507.tar.gz!"
+    assert counted[f"{archive}Mazak03-20170501-20170502.txt"] == 1083
+    assert counted[f"{archive}Mazak03-20170502-20170503.txt"] == 1026

@@ -1,0 +1,183 @@
+"""CSV and XLSX: column maps, layouts, and cells or pages that cannot be read."""
+
+import io
+import zipfile
+from datetime import UTC, datetime
+from typing import Literal
+
+import polars as pl
+import pytest
+
+from spc_platform.errors import ContractError
+from spc_platform.site.model import Resource
+from spc_platform.sources.tabular import decode
+
+LONG = b"""\
+at,station,name,result,serial
+2026-03-02T06:00:00Z,S1,bore,41.99,1
+2026-03-02T07:00:00+01:00,S1,bore,42.01,2
+"""
+FIELDS = {"measured_at": "at", "equipment_id": "station", "characteristic_id": "{station}.{name}", "value": "result"}
+
+
+def resource(
+    fields: dict[str, str] | None = None, form: Literal["csv", "xlsx"] = "csv", zone: str | None = None, **options: object
+) -> Resource:
+    fields = FIELDS if fields is None else fields
+    return Resource("t", ("raw_measurement",), form, fields=fields, zone=zone, options=options)
+
+
+def workbook(rows: list[list[str | None]]) -> bytes:
+    """The smallest XLSX that holds texts."""
+
+    def cell(column: int, row: int, text: str | None) -> str:
+        return "" if text is None else f'<c r="{chr(65 + column)}{row}" t="inlineStr"><is><t>{text}</t></is></c>'
+
+    lines = "".join(
+        f'<row r="{number}">{"".join(cell(column, number, text) for column, text in enumerate(row))}</row>'
+        for number, row in enumerate(rows, start=1)
+    )
+    main = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    package = "http://schemas.openxmlformats.org/package/2006"
+    files = {
+        "[Content_Types].xml": f'<Types xmlns="{package}/content-types"><Default Extension="rels" ContentType='
+        '"application/vnd.openxmlformats-package.relationships+xml"/><Override PartName="/xl/workbook.xml" ContentType='
+        '"application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"/><Override PartName="/xl/s.xml" '
+        'ContentType="application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"/></Types>',
+        "_rels/.rels": f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" '
+        f'Type="{relations}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{relations}"><sheets>'
+        '<sheet name="Results" sheetId="1" r:id="r1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" '
+        f'Type="{relations}/worksheet" Target="s.xml"/></Relationships>',
+        "xl/s.xml": f'<worksheet xmlns="{main}"><sheetData>{lines}</sheetData></worksheet>',
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return buffer.getvalue()
+
+
+def test_columns_are_mapped_filled_and_typed() -> None:
+    rows = decode(resource(constants={"unit": "mm"}, record_id="x"), "raw_measurement", LONG)
+    assert rows["characteristic_id"].to_list() == ["S1.bore", "S1.bore"]
+    assert rows["measured_at"].to_list() == [datetime(2026, 3, 2, 6, tzinfo=UTC)] * 2
+    assert rows["value"].to_list() == [41.99, 42.01]
+    assert rows["unit"].to_list() == ["mm", "mm"]
+    assert rows["record_id"].n_unique() == 2
+    assert rows["decode_error"].null_count() == 2
+
+
+def test_a_time_without_zone_is_read_in_the_declared_zone_or_named() -> None:
+    local = LONG.replace(b"2026-03-02T06:00:00Z", b"2026-03-29T02:30:00").replace(b"07:00:00+01:00", b"07:00:00.5")
+    without = decode(resource(), "raw_measurement", local)
+    assert without["decode_error"].to_list() == ["measured_at:NO_ZONE"] * 2
+    rows = decode(resource(zone="Europe/Berlin"), "raw_measurement", local)
+    assert rows["measured_at"][1] == datetime(2026, 3, 2, 6, 0, 0, 500000, tzinfo=UTC)
+    assert rows["decode_error"].to_list() == ["measured_at:NOT_A_TIME", None]  # 02:30 does not exist on that day
+
+
+def test_a_cell_that_does_not_fit_is_empty_named_and_kept_with_its_row() -> None:
+    body = LONG.replace(b"41.99", b"41,99".replace(b",", b";"))
+    row = decode(resource(), "raw_measurement", body).row(0, named=True)
+    assert (row["value"], row["decode_error"]) == (None, "value:NOT_A_NUMBER")
+    assert row["raw_record"] == "2026-03-02T06:00:00Z|S1|bore|41;99|1"
+
+
+def test_one_row_with_too_many_cells_does_not_cost_the_others() -> None:
+    rows = decode(resource(), "raw_measurement", LONG + b"2026-03-02T08:00:00Z,S1,bore,42.02,3,extra\n")
+    assert rows["decode_error"].to_list() == [None, None, "row:HAS_6_CELLS_NOT_5"]
+    assert rows["value"].to_list() == [41.99, 42.01, 42.02]
+
+
+def test_a_page_that_lacks_a_column_is_one_row_that_says_so() -> None:
+    row = decode(resource(), "raw_measurement", b"at,station\n2026-03-02T06:00:00Z,S1\n").row(0, named=True)
+    assert row["decode_error"] == "page:MISSING_COLUMN (name; the page has at, station)"
+
+
+@pytest.mark.parametrize("form", ["csv", "xlsx"])
+def test_a_body_that_is_no_table_is_one_row_that_says_so(form: Literal["csv", "xlsx"]) -> None:
+    row = decode(resource(form=form), "raw_measurement", b"").row(0, named=True)
+    assert row["decode_error"].startswith(f"page:NOT_{form.upper()}")
+
+
+def test_a_wide_table_gives_one_row_per_characteristic_that_has_a_value() -> None:
+    body = b"at,serial,bore,width\n2026-03-02T06:00:00Z,7,41.99,3.2\n2026-03-02T06:05:00Z,8,,3.1\n"
+    fields = {"measured_at": "at", "serial_number": "serial", "characteristic_id": "{characteristic}", "value": "value"}
+    rows = decode(resource(fields, layout="wide", id_columns=["at", "serial"]), "raw_measurement", body)
+    assert sorted(rows.select("serial_number", "characteristic_id", "value").rows()) == [
+        ("7", "bore", 41.99),
+        ("7", "width", 3.2),
+        ("8", "width", 3.1),
+    ]
+
+
+def test_rows_of_other_resources_are_filtered_and_numbers_padded() -> None:
+    body = LONG + b"2026-03-02T08:00:00Z,S2,bore,42.02,3\n"
+    fields = FIELDS | {"serial_number": "P-{serial}"}
+    rows = decode(resource(fields, filter={"station": "S2"}, number_formats={"serial": "03d"}), "raw_measurement", body)
+    assert rows["serial_number"].to_list() == ["P-003"]
+
+
+REPORT: list[list[str | None]] = [
+    [None, "Example report"],
+    ["Features", "PART_A01_X", "PART_A02_X", "Nominal", "Pp"],
+    ["CYLINDER1", " ", " ", " ", " "],
+    ["DIAMETER4", "4.486", "4.493", "4.5", "13.8"],
+    ["ROUNDNESS", "0.01", "bad", "0", "2"],
+    ["DS002", " ", " ", " ", " "],
+    ["DISTANCE3", "18.27", "18.28", "18.27", "36"],
+]
+
+
+def test_a_report_matrix_gives_each_part_its_characteristics() -> None:
+    fields = {
+        "characteristic_id": "p.{characteristic}",
+        "record_id": "{sample}:{characteristic}",
+        "serial_number": "P-{serial}",
+        "value": "value",
+    }
+    options = {
+        "layout": "matrix",
+        "sheet": "Results",
+        "header_cell": "Features",
+        "sample_pattern": r"_A(\d+)_",
+        "feature_only": "^DISTANCE",
+        "lists": {"measured_at": ["2017-02-06T12:44:53Z", "2017-02-06T12:53:36Z"]},
+    }
+    rows = decode(resource(fields, "xlsx", **options), "raw_measurement", workbook(REPORT))
+    assert rows.select("record_id", "serial_number", "value").rows() == [
+        ("01:CYLINDER1.DIAMETER4", "P-01", 4.486),
+        ("01:CYLINDER1.ROUNDNESS", "P-01", 0.01),
+        ("01:DS002", "P-01", 18.27),
+        ("02:CYLINDER1.DIAMETER4", "P-02", 4.493),
+        ("02:CYLINDER1.ROUNDNESS", "P-02", None),
+        ("02:DS002", "P-02", 18.28),
+    ]
+    assert rows["decode_error"].to_list() == [None, None, None, None, "value:NOT_A_NUMBER", None]
+    assert rows["measured_at"][3] == datetime(2017, 2, 6, 12, 53, 36, tzinfo=UTC)
+
+
+def test_a_report_without_its_header_is_one_row_that_says_so() -> None:
+    options = {"layout": "matrix", "header_cell": "Merkmale", "sample_pattern": r"_A(\d+)_"}
+    row = decode(resource({}, "xlsx", **options), "raw_measurement", workbook(REPORT)).row(0, named=True)
+    assert row["decode_error"] == "page:MISSING_COLUMN (Merkmale)"
+
+
+def test_whole_numbers_and_flags_are_read_for_other_tables() -> None:
+    body = (
+        b"order,line,product,planned,start,void\nO-1,L1,HSG,10,2026-03-02T06:00:00Z,Yes\nO-2,L1,HSG,1.5,2026-03-02T06:00:00Z,\n"
+    )
+    fields = {"job_order_id": "order", "planned_quantity": "planned", "start_at": "start", "is_deleted": "void"}
+    rows = decode(Resource("o", ("raw_work_order",), "csv", fields=fields), "raw_work_order", body)
+    assert rows["planned_quantity"].to_list() == [10, None]
+    assert rows["decode_error"].to_list() == [None, "planned_quantity:NOT_A_WHOLE_NUMBER"]
+    assert rows["is_deleted"].to_list() == [True, False]
+    assert rows["end_at"].dtype == pl.Datetime("us", "UTC")
+
+
+def test_an_unknown_layout_is_a_mistake_of_the_site() -> None:
+    with pytest.raises(ContractError, match="layout 'tall' is none of long, wide, matrix"):
+        decode(resource(layout="tall"), "raw_measurement", LONG)
