@@ -155,6 +155,11 @@ def test_a_break_after_midnight_keeps_its_length_in_every_night(day, start):
     assert (down["end_at"] - down["start_at"]).dt.total_minutes().to_list() == [30, 30]
 
 
+def test_a_break_across_midnight_is_one_break():
+    down = planned_downtime(site(breaks=[("night", "L2", "23:45", "00:15", "")]), DAY, DAY)
+    assert down.rows() == [("VISION", utc(2026, 3, 10, 23, 45), utc(2026, 3, 11, 0, 15), "break")]
+
+
 def test_planned_downtime_never_reaches_outside_operation_time():
     weekend = ("m", "PLANT", "planned_maintenance", utc(2026, 3, 10), utc(2026, 3, 12), LONG_AGO, "")
     closed = ("h", "CNC", "holiday", utc(2026, 3, 10, 6), utc(2026, 3, 10, 12), LONG_AGO, "")

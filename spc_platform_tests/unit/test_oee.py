@@ -181,12 +181,12 @@ def test_performance_over_100_percent_is_kept_and_flagged():
 
 
 def test_an_effectiveness_of_exactly_1_is_not_suspect():
-    # 0.1 s * 288000 is 28800.000000000004 in floating point
-    cycle = ("shaft", "CNC", 0.1, LONG_AGO, None)
-    frame = elements(
-        states(("RUN", at(6), at(14))), counts(("shaft", at(13), 288000, 0, 0)), site(shifts=[EARLY], products=[cycle])
-    )
-    assert frame["data_quality"].to_list() == [None]
+    # 7 h 45 min are 27900 s = 3000 * 9.3 s, in floating point 27900.000000000004
+    assert 3000 * 9.3 > 27900
+    cycle = ("shaft", "CNC", 9.3, LONG_AGO, None)
+    running = states(("RUN", at(6), at(13, 45)), ("IDLE", at(13, 45), at(14)))
+    frame = elements(running, counts(("shaft", at(13), 3000, 0, 0)), site(shifts=[EARLY], products=[cycle]))
+    assert frame.select("apt_s", "data_quality").row(0) == (27900.0, None)
     assert ratio(frame)["suspect_ideal_cycle"] is False
 
 
@@ -201,6 +201,13 @@ def test_parts_without_an_ideal_cycle_leave_the_ratios_empty():
 def test_the_ideal_cycle_in_force_at_the_start_of_the_shift_counts():
     old = ("shaft", "CNC", 60.0, LONG_AGO, at(14))
     new = ("shaft", "CNC", 50.0, at(14), None)
+    frame = elements(states(("RUN", at(6), at(22))), counts(), site(shifts=[EARLY, LATE], products=[new, old]))
+    assert frame.select("shift_id", "pri_s").rows() == [("early", 60.0), ("late", 50.0)]
+
+
+def test_an_ideal_cycle_that_changes_in_mid_shift_counts_from_the_next_shift_on():
+    old = ("shaft", "CNC", 60.0, LONG_AGO, at(10))
+    new = ("shaft", "CNC", 50.0, at(10), None)
     frame = elements(states(("RUN", at(6), at(22))), counts(), site(shifts=[EARLY, LATE], products=[new, old]))
     assert frame.select("shift_id", "pri_s").rows() == [("early", 60.0), ("late", 50.0)]
 
