@@ -220,7 +220,10 @@ class TestApproval:
             ({"effective_from": START}, "effective_from must be after"),
             ({"approved_by": ""}, "approver"),
             ({"reason": ""}, "reason"),
-            ({"baseline_from": shift + timedelta(days=9), "baseline_to": shift + timedelta(days=10), "excluded": {}}, "widen it"),
+            (
+                {"baseline_from": shift + timedelta(days=9), "baseline_to": shift + timedelta(days=10), "excluded": {}},
+                "widen it",
+            ),
             ({"baseline_to": shift, "excluded": {}}, "sigma within is 0 or cannot be estimated"),
             (
                 {"frame": frame.with_columns(specification_version=pl.int_range(pl.len()) // 8)},

@@ -95,7 +95,9 @@ def test_a_large_offset_costs_no_digits():
 
 def test_streams_of_two_work_units_are_not_mixed():
     site = make_site(XBAR_R, {**XBAR_R, "equipment_id": "L1-S2"})
-    both = pl.concat([measurements([1, 1, 1], site=site), measurements([9, 9], equipment_id="L1-S2", first_record=50, site=site)])
+    both = pl.concat(
+        [measurements([1, 1, 1], site=site), measurements([9, 9], equipment_id="L1-S2", first_record=50, site=site)]
+    )
     formed = form_subgroups(both, mask(both), site)
     assert formed.select("equipment_id", "mean", "n_observed").rows() == [("L1-S1", 1.0, 3), ("L1-S2", 9.0, 2)]
 
