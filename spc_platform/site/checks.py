@@ -346,6 +346,9 @@ class Finding:
     level: str
     text: str
 
+    def __str__(self) -> str:
+        return self.text if self.level == "info" else f"{self.level}: {self.text}"
+
 
 def describe(site: Site) -> list[Finding]:
     """Summarise a valid site: rows per table, sources, and what is allowed but looks forgotten."""

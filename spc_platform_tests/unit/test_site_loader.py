@@ -263,6 +263,7 @@ def test_the_summary_counts_rows_and_warns_of_what_looks_forgotten(folder: Path)
     findings = {(item.level, item.text) for item in describe(load_site(folder))}
     assert ("info", "equipment: 3 rows") in findings
     assert ("warning", "characteristic without specification (no capability): SHAFT-DIA") in findings
+    assert "warning: characteristic without specification" in "\n".join(map(str, describe(load_site(folder))))
 
 
 def test_two_sources_of_one_name_are_refused(folder: Path) -> None:
