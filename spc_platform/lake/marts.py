@@ -104,28 +104,18 @@ def drop_lake(database: Path) -> None:
 def mart_row_counts(database: Path) -> dict[str, int]:
     """Rows of each mart by name, read from the file itself."""
     with _opened(database, read_only=True) as connection:
-        names = [
-            row[0]
-            for row in connection.execute(
-                "SELECT table_name FROM duckdb_tables() WHERE schema_name = ? ORDER BY table_name", [MARTS_SCHEMA]
-            ).fetchall()
-        ]
-        return {name: _scalar(connection, f'SELECT count(*) FROM {MARTS_SCHEMA}."{name}"') for name in names}
+        return {name: _scalar(connection, f'SELECT count(*) FROM {MARTS_SCHEMA}."{name}"') for name in _mart_names(connection)}
 
 
 def export_parquet(database: Path, folder: Path) -> list[Path]:
     """Write each mart as ``<name>.parquet`` into the folder, for tools that do not read DuckDB."""
     folder.mkdir(parents=True, exist_ok=True)
+    paths = []
     with _opened(database, read_only=True) as connection:
-        names = [
-            row[0]
-            for row in connection.execute(
-                "SELECT table_name FROM duckdb_tables() WHERE schema_name = ? ORDER BY table_name", [MARTS_SCHEMA]
-            ).fetchall()
-        ]
-        paths = [folder / f"{name}.parquet" for name in names]
-        for name, path in zip(names, paths, strict=True):
+        for name in _mart_names(connection):
+            path = folder / f"{name}.parquet"
             connection.execute(f'COPY (FROM {MARTS_SCHEMA}."{name}") TO {_text(str(path))} (FORMAT parquet, COMPRESSION zstd)')
+            paths.append(path)
     return paths
 
 
@@ -174,6 +164,11 @@ def _casts(table: Table) -> str:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
+
+
+def _mart_names(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    query = "SELECT table_name FROM duckdb_tables() WHERE schema_name = ? ORDER BY table_name"
+    return [row[0] for row in connection.execute(query, [MARTS_SCHEMA]).fetchall()]
 
 
 def _scalar(connection: duckdb.DuckDBPyConnection, query: str) -> int:

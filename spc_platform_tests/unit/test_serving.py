@@ -40,7 +40,7 @@ def publish(serving: Serving, number: int, **manifest: object) -> str:
 
 def read(path: Path) -> tuple[set[int], str]:
     """The publications that the tables say they belong to, each read by its own query, and the stated version."""
-    with duckdb.connect(path, read_only=True) as connection:
+    with duckdb.connect(path, read_only=True, config={"threads": 1}) as connection:
         numbers = {connection.execute(f"SELECT max(number) FROM marts.{table}").fetchone()[0] for table in TABLES}
         return numbers, connection.execute("SELECT published_version FROM marts.meta_publication").fetchone()[0]
 
@@ -92,7 +92,7 @@ def test_a_file_that_1_x_clients_cannot_open_is_refused(serving: Serving) -> Non
     assert serving.current() is None
 
 
-def test_readers_during_forty_publications_meet_no_error_no_stale_and_no_torn_read(serving: Serving) -> None:
+def test_readers_during_thirty_publications_meet_no_error_no_stale_and_no_torn_read(serving: Serving) -> None:
     publish(serving, 0)
     published = 0
     done = threading.Event()
@@ -111,12 +111,13 @@ def test_readers_during_forty_publications_meet_no_error_no_stale_and_no_torn_re
             if min(numbers) < at_least:
                 faults.append(f"stale: {numbers} after {at_least} was published")
             reads[slot] += 1
+            time.sleep(0.005)  # leaves the publisher its share of two cores
 
     threads = [threading.Thread(target=reader, args=(slot,)) for slot in range(4)]
     for thread in threads:
         thread.start()
     try:
-        for number in range(1, 41):
+        for number in range(1, 31):
             publish(serving, number)
             published = number
     finally:
@@ -125,15 +126,15 @@ def test_readers_during_forty_publications_meet_no_error_no_stale_and_no_torn_re
             thread.join(30)
     assert faults == []
     assert min(reads) > 0
-    assert sum(reads) >= 40, "too few reads to have met a publication"
-    assert read(serving.current())[0] == {40}
+    assert sum(reads) >= 60, "too few reads to have met a publication"
+    assert read(serving.current())[0] == {30}
 
 
 def test_renaming_over_the_file_would_serve_stale_data(tmp_path: Path) -> None:
     """The negative control of the test above: what the link is there to avoid."""
     path = tmp_path / "spc.duckdb"
     build(path, "v1", 1)
-    with duckdb.connect(path, read_only=True) as held:
+    with duckdb.connect(path, read_only=True, config={"threads": 1}) as held:
         held.execute("SELECT 1")
         (tmp_path / "next").mkdir()
         build(tmp_path / "next" / "spc.duckdb", "v2", 2)
@@ -143,7 +144,7 @@ def test_renaming_over_the_file_would_serve_stale_data(tmp_path: Path) -> None:
 
 def test_a_held_connection_keeps_its_version_and_a_new_one_gets_the_new(serving: Serving) -> None:
     publish(serving, 1)
-    with duckdb.connect(serving.current(), read_only=True) as held:
+    with duckdb.connect(serving.current(), read_only=True, config={"threads": 1}) as held:
         publish(serving, 2)
         assert held.execute("SELECT max(number) FROM marts.first").fetchone() == (1,)
         assert read(serving.current()) == ({2}, "v0002")
