@@ -270,18 +270,17 @@ class Ledger:
     def status(self) -> pl.DataFrame:
         """One row per source: what landed (pages, records, bytes, unreadable_pages, newest_at), last success, last error."""
         rows = self._query(
-            "SELECT source.source_id, count(page.id), total(page.n_records), total(page.n_bytes), count(page.error), "
-            "newest_at, last_success_at, last_error_at, last_error "
+            "SELECT source.source_id, count(page.id), coalesce(sum(page.n_records), 0), coalesce(sum(page.n_bytes), 0), "
+            "count(page.error), newest_at, last_success_at, last_error_at, last_error "
             "FROM source LEFT JOIN page ON page.source_id = source.source_id "
             "GROUP BY source.source_id ORDER BY source.source_id",
             (),
         )
-        counts = ("pages", "records", "bytes", "unreadable_pages", "newest_at")
+        figures = ("pages", "records", "bytes", "unreadable_pages", "newest_at")
         texts = ("last_success_at", "last_error_at", "last_error")
-        schema = {"source_id": pl.String, **dict.fromkeys(counts, pl.Float64), **dict.fromkeys(texts, pl.String)}
-        return pl.DataFrame(rows, schema=schema, orient="row", strict=False).with_columns(
-            pl.col(counts).cast(pl.Int64),
-            pl.col("newest_at").cast(pl.Int64).cast(pl.Datetime("us", "UTC")),
+        schema = {"source_id": pl.String, **dict.fromkeys(figures, pl.Int64), **dict.fromkeys(texts, pl.String)}
+        return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+            pl.col("newest_at").cast(pl.Datetime("us", "UTC")),
             pl.col("last_success_at", "last_error_at").str.to_datetime(time_unit="us", time_zone="UTC"),
         )
 

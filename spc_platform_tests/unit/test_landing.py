@@ -1,0 +1,303 @@
+"""Landing: pages kept unchanged, production dates touched by what is new, raw partitions made from pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from itertools import permutations
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from spc_platform.contracts.raw import RAW_MEASUREMENT
+from spc_platform.errors import ContractError, LakeError, PermanentError, TransientError
+from spc_platform.lake.files import safe_name, sha256
+from spc_platform.lake.landing import Landing, LandingReport, land_source, raw_partition
+from spc_platform.lake.ledger import Ledger
+from spc_platform.site.model import Source as SourceConfig
+from spc_platform_tests.unit.lake_plant import (
+    CONFIG,
+    MEASUREMENTS,
+    MONDAY,
+    TUESDAY,
+    WEDNESDAY,
+    ScriptedSource,
+    at,
+    body,
+    measurement,
+    plant_site,
+    telemetry,
+)
+
+SITE = plant_site()
+CONTENT = [name for name in RAW_MEASUREMENT.names if name not in ("page_sha256", "page_row")]
+
+
+class Plant:
+    """A ledger and a landing folder, and what happens to them."""
+
+    def __init__(self, root: Path) -> None:
+        self.ledger = Ledger(root / "ledger.sqlite")
+        self.landing = Landing(root / "landing", self.ledger)
+
+    def land(self, *bodies: bytes | Exception, resource: str = "measurements") -> LandingReport:
+        return land_source(ScriptedSource({resource: list(bodies)}), SITE, self.landing, self.ledger)
+
+    def raw(self, production_date: date, table: str = "raw_measurement") -> pl.DataFrame:
+        return raw_partition(table, production_date, SITE, self.landing, self.ledger)
+
+    def apply_all(self) -> None:
+        for pending in self.ledger.pending():
+            self.ledger.mark_applied(pending.production_date, pending.digest)
+
+    def pending_dates(self) -> list[date]:
+        return [pending.production_date for pending in self.ledger.pending()]
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Plant:
+    return Plant(tmp_path)
+
+
+def test_a_landed_page_is_what_the_source_said(plant: Plant) -> None:
+    said = body(measurement("a", at(MONDAY, 8)), server_time="now")
+    plant.land(said)
+    [page] = plant.ledger.pages("raw_measurement", MONDAY)
+    assert page.sha256 == sha256(said)
+    assert plant.landing.read(page.sha256) == said
+
+
+def test_a_night_shift_record_belongs_to_the_date_on_which_the_production_day_began(plant: Plant) -> None:
+    # Berlin is UTC+1 in March: 04:59 UTC is 05:59 local, before day_start 06:00; 05:00 UTC is 06:00 local.
+    report = plant.land(body(measurement("night", at(TUESDAY, 4, 59)), measurement("early", at(TUESDAY, 5))))
+    assert report.touched == (MONDAY, TUESDAY)
+    assert plant.raw(MONDAY)["record_id"].to_list() == ["night"]
+    assert plant.raw(TUESDAY)["record_id"].to_list() == ["early"]
+
+
+def test_an_unreadable_event_time_falls_back_to_the_update_and_then_to_the_receipt(plant: Plant) -> None:
+    updated = measurement("u", None, updated_at=at(MONDAY, 9))
+    received = measurement("r", "yesterday, I think", updated_at=None)
+    plant.land(body(updated, received))
+    assert plant.raw(MONDAY)["record_id"].to_list() == ["u"]
+    raw = plant.raw(date(2026, 3, 5))
+    assert raw["record_id"].to_list() == ["r"]
+    assert "yesterday, I think" in raw["raw_record"][0]
+
+
+def test_the_watermark_is_the_newest_update_seen_and_never_moves_back(plant: Plant) -> None:
+    plant.land(body(measurement("a", at(MONDAY, 8)), measurement("b", at(TUESDAY, 9))), body(measurement("c", at(MONDAY, 7))))
+    assert plant.ledger.watermark("mes", "measurements") == "2026-03-03T09:00:00.000000Z"
+    plant.land(body(measurement("late", at(MONDAY, 10))))
+    assert plant.ledger.watermark("mes", "measurements") == "2026-03-03T09:00:00.000000Z"
+
+
+def test_an_error_in_mid_walk_keeps_landed_pages_and_leaves_the_watermark(plant: Plant) -> None:
+    plant.land(body(measurement("a", at(MONDAY, 8))))
+    with pytest.raises(TransientError):
+        plant.land(body(measurement("b", at(TUESDAY, 8))), TransientError("503 for too long"))
+    assert plant.ledger.watermark("mes", "measurements") == "2026-03-02T08:00:00.000000Z"
+    assert plant.raw(TUESDAY)["record_id"].to_list() == ["b"]
+    assert "503 for too long" in plant.ledger.status()["last_error"][0]
+
+
+def test_a_permanent_failure_of_one_resource_does_not_keep_the_others_from_landing(plant: Plant) -> None:
+    source = ScriptedSource({"measurements": [PermanentError("403")], "telemetry": [body(telemetry("t", at(MONDAY, 8)))]})
+    with pytest.raises(PermanentError, match="403"):
+        land_source(source, SITE, plant.landing, plant.ledger)
+    assert plant.raw(MONDAY, "raw_telemetry").height == 1
+
+
+@pytest.mark.parametrize("make", [measurement, telemetry])
+def test_an_overlap_re_read_touches_nothing(plant: Plant, make: Callable[..., dict[str, object]]) -> None:
+    resource = "measurements" if make is measurement else "telemetry"
+    records = [make(f"r{n}", at(MONDAY, 8, n)) for n in range(20)]
+    plant.land(body(*records[:12]), body(*records[12:]), resource=resource)
+    plant.apply_all()
+    again = plant.land(body(*records[5:], server_time="later"), resource=resource)
+    assert (again.records, again.new_records, again.touched) == (15, 0, ())
+    assert plant.pending_dates() == []
+
+
+@pytest.mark.parametrize("make", [measurement, telemetry])
+def test_one_late_record_among_known_ones_touches_its_date_alone(plant: Plant, make: Callable[..., dict[str, object]]) -> None:
+    resource = "measurements" if make is measurement else "telemetry"
+    known = [make("a", at(MONDAY, 8)), make("b", at(TUESDAY, 8))]
+    plant.land(body(*known), resource=resource)
+    plant.apply_all()
+    again = plant.land(body(*known, make("late", at(MONDAY, 12))), resource=resource)
+    assert (again.new_records, again.touched) == (1, (MONDAY,))
+    assert plant.pending_dates() == [MONDAY]
+
+
+def test_a_duplicate_page_is_landed_once(plant: Plant) -> None:
+    said = body(measurement("a", at(MONDAY, 8)))
+    report = plant.land(said, said)
+    assert (report.pages, report.new_records) == (2, 1)
+    assert plant.ledger.status()["pages"].to_list() == [1]
+
+
+def test_a_correction_touches_its_date_and_the_earlier_revision_stays(plant: Plant) -> None:
+    plant.land(body(measurement("a", at(MONDAY, 8), 1.0)))
+    plant.apply_all()
+    plant.land(body(measurement("a", at(MONDAY, 8), 2.0, rev=2, updated_at=at(WEDNESDAY, 8))))
+    assert plant.pending_dates() == [MONDAY]
+    assert plant.raw(MONDAY).select("revision", "value", "is_current").rows() == [(1, 1.0, False), (2, 2.0, True)]
+
+
+def test_a_moved_record_touches_its_old_and_its_new_date(plant: Plant) -> None:
+    plant.land(body(measurement("a", at(MONDAY, 8)), measurement("b", at(MONDAY, 9))))
+    plant.apply_all()
+    report = plant.land(body(measurement("a", at(TUESDAY, 8), rev=2)))
+    assert report.touched == (MONDAY, TUESDAY)
+    assert plant.pending_dates() == [MONDAY, TUESDAY]
+    assert plant.raw(MONDAY).select("record_id", "is_current").rows() == [("a", False), ("b", True)]
+    assert plant.raw(TUESDAY).select("record_id", "is_current").rows() == [("a", True)]
+
+
+def test_a_record_that_moves_there_and_back_is_current_once(plant: Plant) -> None:
+    for rev, day in enumerate((MONDAY, TUESDAY, MONDAY), start=1):
+        plant.land(body(measurement("a", at(day, 8), rev=rev)))
+    both = pl.concat([plant.raw(MONDAY), plant.raw(TUESDAY)])
+    assert both.filter("is_current").select("revision", "production_date").rows() == [(3, MONDAY)]
+    assert both.height == 3
+
+
+def test_an_older_revision_that_arrives_late_is_kept_and_not_current(plant: Plant) -> None:
+    plant.land(body(measurement("a", at(TUESDAY, 8), rev=2)))
+    report = plant.land(body(measurement("a", at(MONDAY, 8), rev=1)))
+    assert report.touched == (MONDAY,)
+    assert plant.raw(MONDAY)["is_current"].to_list() == [False]
+    assert plant.raw(TUESDAY)["is_current"].to_list() == [True]
+
+
+def test_a_deleted_record_touches_its_date(plant: Plant) -> None:
+    plant.land(body(measurement("a", at(MONDAY, 8))))
+    plant.apply_all()
+    plant.land(body({"id": "a", "rev": 2, "updated_at": at(WEDNESDAY, 8), "deleted": True}))
+    assert plant.pending_dates() == [MONDAY, WEDNESDAY]
+    assert plant.raw(MONDAY)["is_current"].to_list() == [False]
+    assert plant.raw(WEDNESDAY).select("is_current", "is_deleted").rows() == [(True, True)]
+
+
+PAGES = (
+    body(measurement("a", at(MONDAY, 8), 1.0), measurement("b", at(MONDAY, 9), 1.0)),
+    body(measurement("b", at(MONDAY, 9), 1.0), measurement("c", at(MONDAY, 10), 1.0)),
+    body(measurement("a", at(TUESDAY, 8), 2.0, rev=2), measurement("c", at(MONDAY, 10), 3.0, rev=2)),
+    body(measurement("c", at(MONDAY, 10), 4.0, rev=2), measurement("d", None, updated_at=at(MONDAY, 11))),
+)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4)))[1::4])
+def test_page_order_does_not_matter(tmp_path: Path, order: tuple[int, ...]) -> None:
+    straight, shuffled = Plant(tmp_path / "straight"), Plant(tmp_path / "shuffled")
+    straight.land(*PAGES)
+    for number in order:
+        shuffled.land(PAGES[number])
+    for day in (MONDAY, TUESDAY):
+        assert shuffled.raw(day).equals(straight.raw(day))
+        assert shuffled.ledger.change_digest(day) == straight.ledger.change_digest(day)
+
+
+def test_the_cut_into_pages_changes_lineage_only(tmp_path: Path) -> None:
+    records = [measurement(f"r{n}", at(MONDAY, 8, n), float(n)) for n in range(9)]
+    one, many = Plant(tmp_path / "one"), Plant(tmp_path / "many")
+    one.land(body(*records))
+    many.land(*(body(*records[n : n + 4]) for n in range(0, 9, 3)))
+    assert many.raw(MONDAY).select(CONTENT).equals(one.raw(MONDAY).select(CONTENT))
+    assert not many.raw(MONDAY)["page_sha256"].equals(one.raw(MONDAY)["page_sha256"])
+
+
+def test_equal_revisions_with_other_content_are_both_kept_and_one_is_current(plant: Plant) -> None:
+    plant.land(body(measurement("a", at(MONDAY, 8), 5.0)), body(measurement("a", at(MONDAY, 8), 7.0)))
+    raw = plant.raw(MONDAY)
+    assert sorted(raw.select("value", "is_current").rows()) == [(5.0, False), (7.0, True)]
+
+
+def test_a_flipped_bit_in_a_landed_page_never_gives_other_bytes(plant: Plant) -> None:
+    said = body(*(measurement(f"r{n}", at(MONDAY, 8, n)) for n in range(50)))
+    plant.land(said)
+    path = plant.landing.path("mes", sha256(said))
+    whole = path.read_bytes()
+    reported = 0
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0x10]) + whole[position + 1 :])
+        try:
+            assert plant.landing.read(sha256(said)) == said  # a flip in the frame's own trailer leaves the body whole
+        except LakeError:
+            reported += 1
+    assert reported >= len(whole) - 6
+
+
+def test_a_missing_landed_page_is_reported_with_its_remedy(plant: Plant) -> None:
+    plant.land(body(measurement("a", at(MONDAY, 8))))
+    [page] = plant.ledger.pages("raw_measurement", MONDAY)
+    path = plant.landing.path("mes", page.sha256)
+    path.unlink()
+    with pytest.raises(LakeError, match="missing") as caught:
+        plant.raw(MONDAY)
+    assert str(path) in str(caught.value)
+    assert "backup" in str(caught.value)
+
+
+def test_a_page_that_cannot_be_decoded_is_kept_and_refused_each_time(plant: Plant) -> None:
+    truncated = body(measurement("a", at(MONDAY, 8)))[:-20]
+    for _ in range(2):
+        with pytest.raises(ContractError):
+            plant.land(truncated)
+        assert plant.ledger.watermark("mes", "measurements") is None
+    assert plant.landing.read(sha256(truncated)) == truncated
+    assert plant.ledger.status()["unreadable_pages"].to_list() == [1]
+
+
+def test_a_source_may_say_its_own_watermark_and_files_give_their_last_position(plant: Plant) -> None:
+    files = SourceConfig("drop", "files", (replace(MEASUREMENTS),))
+    source = ScriptedSource({"measurements": [body(), body(measurement("a", at(MONDAY, 8)))]}, files)
+    land_source(source, plant_site(files), plant.landing, plant.ledger)
+    assert plant.ledger.watermark("drop", "measurements") == "1"
+    source.next_watermark = lambda resource: f"after {resource.name}"  # type: ignore[attr-defined]
+    land_source(source, plant_site(files), plant.landing, plant.ledger)
+    land_source(source, plant_site(files), plant.landing, plant.ledger)
+    assert source.watermarks == [None, "1", "after measurements"]
+
+
+@pytest.mark.parametrize("name", ["../../etc", "a/b", "a\nb", "..", ".", "*", "ä" * 200, "con\0", "-rf", "%2E"])
+def test_a_hostile_source_name_stays_inside_the_landing_folder(plant: Plant, name: str) -> None:
+    config = SourceConfig(name, "rest", CONFIG.resources)
+    source = ScriptedSource({"measurements": [body(measurement("a", at(MONDAY, 8)))]}, config)
+    land_source(source, plant_site(config), plant.landing, plant.ledger)
+    raw = raw_partition("raw_measurement", MONDAY, plant_site(config), plant.landing, plant.ledger)
+    assert raw["source_id"].to_list() == [name]
+    [page] = plant.landing.root.rglob("*.zst")
+    assert page.resolve().is_relative_to(plant.landing.root.resolve())
+    assert page.relative_to(plant.landing.root).parts[0] == safe_name(name) != name
+
+
+def test_two_names_never_share_a_folder() -> None:
+    names = ["a/b", "a%2Fb", "a_2Fb", "A/b", "ä" * 200, "ä" * 201, "..", "%2E%2E"]
+    assert len({safe_name(name) for name in names}) == len(names)
+
+
+def test_a_page_of_a_source_that_left_the_site_is_named(plant: Plant) -> None:
+    plant.land(body(measurement("a", at(MONDAY, 8))))
+    other = plant_site(SourceConfig("erp", "rest", CONFIG.resources))
+    with pytest.raises(LakeError, match=r"'mes', resource 'measurements'.*declare it again"):
+        raw_partition("raw_measurement", MONDAY, other, plant.landing, plant.ledger)
+
+
+def test_the_newest_time_is_that_of_the_source(plant: Plant) -> None:
+    assert plant.ledger.newest() is None
+    plant.land(body(measurement("a", at(MONDAY, 8), updated_at=at(TUESDAY, 8))))
+    assert plant.ledger.newest() == plant.ledger.newest("mes") == datetime(2026, 3, 3, 8, tzinfo=UTC)
+    assert plant.ledger.newest("other") is None
+
+
+def test_a_sweep_removes_only_what_no_ledger_row_names(plant: Plant) -> None:
+    plant.land(body(measurement("a", at(MONDAY, 8))))
+    plant.landing.write("mes", b"said, but never entered")
+    assert plant.landing.sweep(3600) == []
+    [swept] = plant.landing.sweep(0)
+    assert swept == plant.landing.path("mes", sha256(b"said, but never entered"))
+    assert plant.raw(MONDAY).height == 1
