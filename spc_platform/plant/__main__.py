@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         "--clock-rate", type=float, default=0.0, help="virtual seconds per second; 0: the clock moves when told"
     )
     parser.add_argument("--token-lifetime", type=float, default=300.0, help="seconds until a token expires")
-    parser.add_argument("--rate-limit", type=float, default=100.0, help="requests per second before 429")
+    parser.add_argument("--rate-limit", type=float, default=200.0, help="requests per second before 429")
     parser.add_argument("--nan-tokens", action="store_true", help="write missing values as bare NaN, which JSON forbids")
     return parser
 

@@ -101,7 +101,7 @@ class PlantServer:
         now: datetime | None = None,
         clock_rate: float = 0.0,
         token_lifetime_s: float = 300.0,
-        rate_limit_per_s: float = 100.0,
+        rate_limit_per_s: float = 200.0,
         faults: Mapping[str, Any] | None = None,
         nan_tokens: bool = False,
         client_id: str = CLIENT_ID,

@@ -407,3 +407,10 @@ def test_capability_is_spread_from_poor_to_excellent(site):
     )
     assert 0.8 < cpk.min() < 1.0
     assert 1.8 < cpk.max() <= 2.01
+
+
+def test_no_telemetry_value_lies_outside_its_sensor_range(plant, site):
+    records = pl.concat([plant.day("telemetry", each).frame for each in FOURTEEN])
+    ranges = records.join(site["streams"], left_on="signal", right_on="stream_id")
+    assert ranges.height == records.height
+    assert ranges.filter(~pl.col("value").is_between(pl.col("sensor_min"), pl.col("sensor_max"))).is_empty()
