@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -64,11 +66,11 @@ def running_plant() -> Iterator[str]:
     )
     try:
         assert process.stdout is not None
-        addresses = dict(line.split("=", 1) for line in (process.stdout.readline().strip() for _ in range(2)) if "=" in line)
-        if "url" not in addresses or "admin_url" not in addresses:
+        announced = re.search(r"MES (\S+), admin (\S+),", process.stdout.readline())
+        if announced is None:
             raise PermanentError("the embedded plant did not start; run `spc plant` to see why")
-        os.environ["SPC_SOURCE_URL"] = f'{{"mes": "{addresses["url"]}"}}'
-        yield addresses["admin_url"]
+        os.environ["SPC_SOURCE_URL"] = json.dumps({"mes": announced[1]})
+        yield announced[2]
     finally:
         process.terminate()
         process.wait(timeout=10)

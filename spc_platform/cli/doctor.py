@@ -41,8 +41,11 @@ def run_status() -> int:
     plant = Workspace.open(Settings())
     pending = plant.ledger.pending()
     failing = plant.verdicts.failed()
-    for line in plant.ledger.status():
-        console.print(f"  {line}")
+    for source in plant.ledger.status().iter_rows(named=True):
+        console.print(
+            f"source {source['source_id']}: {source['pages']} pages, {source['records']} records, newest {source['newest_at']}, "
+            f"last success {source['last_success_at']}, last error {source['last_error'] or 'none'}"
+        )
     console.print(f"pending production dates: {', '.join(str(change.production_date) for change in pending) or 'none'}")
     console.print(f"failing checks: {len(failing) or 'none'}")
     for table, check, day, description in failing:
@@ -55,10 +58,10 @@ def run_verify() -> int:
     """Exit code 0 when every file has its committed sha256; 1 otherwise, each problem named."""
     plant = Workspace.open(Settings())
     problems = [str(problem) for problem in plant.lake.verify()]
-    current = plant.serving.current()
-    if current is not None:
+    version = plant.serving.current_version()
+    if version is not None:
         try:
-            plant.serving.verify(current.resolve().parent.name if current.suffix else current.resolve().name)
+            plant.serving.verify(version)
         except LakeError as error:
             problems.append(str(error))
     for problem in problems:

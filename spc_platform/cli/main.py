@@ -69,7 +69,7 @@ def land() -> None:
     plant = Workspace.open(Settings())
     for source in plant.site.sources:
         report = land_source(open_source(source, plant.settings), plant.site, plant.landing, plant.ledger)
-        typer.echo(f"{source.source_id}: {report.pages} pages, {report.records} records, {len(report.touched_dates)} production dates")
+        typer.echo(f"{source.source_id}: {report.pages} pages, {report.records} records, {len(report.touched)} production dates")
 
 
 @app.command()

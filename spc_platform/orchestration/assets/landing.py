@@ -23,7 +23,7 @@ def landing_asset(source: Source, site: Site) -> dg.AssetsDefinition:
         metadata={"resources": ", ".join(resource.name for resource in source.resources), "base": source.base_url or source.root},
         retry_policy=dg.RetryPolicy(max_retries=2, delay=10),
     )
-    def landed(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult[Any]:
+    def landed(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         plant = workspace.open()
         try:
             report = land_source(open_source(source, plant.settings), plant.site, plant.landing, plant.ledger)
@@ -36,7 +36,7 @@ def landing_asset(source: Source, site: Site) -> dg.AssetsDefinition:
                 "pages": report.pages,
                 "records": report.records,
                 "megabytes": report.bytes / 1e6,
-                "production_dates_touched": len(report.touched_dates),
+                "production_dates_touched": len(report.touched),
                 "seconds": report.seconds,
                 "batch": report.batch_id,
             }

@@ -1,12 +1,15 @@
 """Marts: one `dbt build` over the lake into a fresh file, then its publication as a serving version."""
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DbtCliResource, dbt_assets
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
 from dagster_duckdb import DuckDBResource
 
 from spc_platform.contracts import LAKE_TABLES
@@ -18,15 +21,22 @@ from spc_platform.settings import Settings
 from spc_platform.site import Site
 
 
+LONGEST_BI_SESSION_S = 3600.0
+"""A version younger than this may still be open in a client, and is kept whatever their number."""
+
+
 def dbt_resource(settings: Settings) -> DbtCliResource:
-    return DbtCliResource(project_dir=str(settings.dbt), profiles_dir=str(settings.dbt))
+    """The dbt of this environment, on PATH or not."""
+    beside = Path(sys.executable).with_name("dbt")
+    executable = str(beside) if beside.exists() else "dbt"
+    return DbtCliResource(project_dir=str(settings.dbt), profiles_dir=str(settings.dbt), dbt_executable=executable)
 
 
 class _MartsTranslator(DagsterDbtTranslator):  # type: ignore[misc]
     """Names and rules of the dbt models in our graph: mart keys, group, owner, condition and freshness."""
 
     def __init__(self, site: Site) -> None:
-        super().__init__()
+        super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True))
         self.site = site
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
@@ -59,13 +69,23 @@ def marts_assets(settings: Settings, site: Site) -> list[Any]:
         plant = workspace.open()
         version = _version(context.run.run_id)
         database = plant.serving.build_path(version)
-        files = {name: plant.lake.files(name) for name in LAKE_TABLES}
+        files = {name: plant.lake.paths(name) for name in LAKE_TABLES}
         register_lake(database, files, plant.site.tables)
         os.environ.update(SPC_DBT_DATABASE=str(database), SPC_PUBLISHED_VERSION=version, SPC_RUN_ID=context.run.run_id)
-        yield from dbt.cli(["build"], context=context, target_path=database.parent / "dbt").stream().fetch_row_counts()
+        target = plant.settings.data / "dbt" / version
+        yield from dbt.cli(["build"], context=context, target_path=target).stream()
         drop_lake(database)
+        rmtree(target)
 
-    return [marts, _publication(site, [spec.key for spec in marts.specs])]
+    folder = dg.AssetSpec(
+        "site",
+        description="The site folder: equipment, calendar, characteristics, specifications. Edited by people, read by every step.",
+        group_name="landing",
+        owners=[site.owner],
+        kinds={"toml", "csv"},
+        metadata={"folder": dg.MetadataValue.path(str(site.folder)), "site_id": site.site_id},
+    )
+    return [folder, marts, _publication(site, [spec.key for spec in marts.specs])]
 
 
 def _version(run_id: str) -> str:
@@ -92,12 +112,14 @@ def _publication(site: Site, marts: list[dg.AssetKey]) -> dg.AssetsDefinition:
         ],
         pool="serving",
     )
-    def serving_publication(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult[Any]:
+    def serving_publication(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         plant = workspace.open()
-        version = plant.serving.newest_build()
-        inputs = {name: manifest.sha256 for name in LAKE_TABLES if (manifest := plant.lake.manifest(name)) is not None}
-        publication = plant.serving.publish(version, {"run_id": context.run.run_id, "inputs": inputs})
-        plant.serving.prune(keep=plant.settings.keep_versions)
+        built = plant.serving.built()
+        if not built:
+            raise dg.Failure("No marts are built that are not published: materialize the group marts.", allow_retries=False)
+        version = built[-1]
+        publication = plant.serving.publish(version, {"run_id": context.run.run_id, "site": plant.site.site_id})
+        plant.serving.prune(keep=plant.settings.keep_versions, min_age_s=LONGEST_BI_SESSION_S)
         counted = _row_counts(publication.database)
         return dg.MaterializeResult(
             metadata={
@@ -109,7 +131,7 @@ def _publication(site: Site, marts: list[dg.AssetKey]) -> dg.AssetsDefinition:
             check_results=[
                 dg.AssetCheckResult(
                     check_name="readable",
-                    passed=counted == publication.row_counts,
+                    passed=counted == publication.rows,
                     description=f"{len(counted)} marts, {sum(counted.values())} rows",
                 )
             ],
