@@ -40,13 +40,12 @@ def by_loop(z, rule_set, segment, width=3.0):
                     side = "below"
             elif len(window) < rule.m:
                 continue
-            elif rule.kind == "beyond" and all(abs(value) > zone for value in values):
-                side = "both"
-            elif rule.kind == "within" and all(abs(value) <= zone for value in values):
-                side = "both"
-            elif rule.kind == "trend" and (all(step > 0 for step in steps) or all(step < 0 for step in steps)):
-                side = "both"
-            elif rule.kind == "alternate" and all(a * b < 0 for a, b in pairwise(steps)):
+            elif (
+                (rule.kind == "beyond" and all(abs(value) > zone for value in values))
+                or (rule.kind == "within" and all(abs(value) <= zone for value in values))
+                or (rule.kind == "trend" and (all(step > 0 for step in steps) or all(step < 0 for step in steps)))
+                or (rule.kind == "alternate" and all(a * b < 0 for a, b in pairwise(steps)))
+            ):
                 side = "both"
             if side:
                 found.add((i, number, side, window[0]))
@@ -93,6 +92,13 @@ def test_a_point_exactly_on_a_zone_is_not_beyond_it():
     assert numbers([3.0], "western_electric") == set()
     assert numbers([np.nextafter(3.0, 4.0)], "western_electric") == {(0, 1)}
     assert numbers([2.0, 2.0, 2.0], "western_electric") == set()
+
+
+def test_a_point_exactly_on_the_inner_zone_counts_as_within_it():
+    on_the_line = [1.0, -1.0, 0.5] * 5
+    assert (14, 7) in numbers(on_the_line, "nelson")
+    assert (14, 7) not in numbers([*on_the_line[:-1], 1.01], "nelson")
+    assert numbers([1.0, -1.0] * 4, "aiag") == set()
 
 
 def test_a_point_on_the_centre_line_breaks_a_run():
