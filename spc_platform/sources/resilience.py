@@ -162,7 +162,8 @@ class BreakerStorage(pybreaker.CircuitBreakerStorage):  # type: ignore[misc, unu
         self._set("failures = failures + 1")
 
     def reset_counter(self) -> None:
-        self._set("failures = 0")
+        # Called after every success: without a failure to forget nothing is written, so nothing is synced.
+        self._file.execute("UPDATE breaker SET failures = 0 WHERE name = ? AND failures <> 0", self.name)
 
     @property
     def success_counter(self) -> int:

@@ -37,6 +37,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -166,8 +167,11 @@ class RestSource:
             checked(name, f"resources.{resource.name}.options", resource.options, {"params": {}, "since_param": ""})
         self.base_url = settings.source_url.get(name, config.base_url).rstrip("/")
         self._check_base_url()
+        ca_file = self._auth_options["ca_file"]
+        if ca_file and not Path(ca_file).is_file():
+            raise SiteError(f"source {name!r}: auth.ca_file {ca_file!r} is not a file; give the path of the plant's CA bundle")
         bounds = Bounds(limits["connect_s"], limits["read_s"], int(limits["max_page_bytes"]))
-        self._transport = Transport(bounds, ca_file=self._auth_options["ca_file"] or None)
+        self._transport = Transport(bounds, ca_file=ca_file or None)
         self._auth = self._make_auth(settings)
         scheme, host, port = origin(self.base_url)
         state = StateFile(settings.data / "state.sqlite")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socketserver
 import threading
@@ -68,7 +69,8 @@ class Mes:
     def handle(self, request: Request) -> Reply:
         self.asked.append(request)
         if request.path == "/oauth/token":
-            if SECRET not in request.body:
+            basic = request.headers.get("authorization", "").removeprefix("Basic ")
+            if SECRET not in request.body + base64.b64decode(basic).decode():
                 return answer({"error": "invalid_client"}, 401)
             self.tokens += 1
             return answer(

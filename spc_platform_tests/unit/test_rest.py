@@ -10,7 +10,9 @@ import logging
 import multiprocessing
 import socket
 import time
+import traceback
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +270,33 @@ def test_a_wrong_client_secret_stops_with_the_name_of_the_setting(tmp_path: Path
     assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("auth", "header", "value"),
+    [
+        ({"kind": "bearer", "secret_env": "PLANT_SECRET"}, "authorization", "Bearer canary-key"),
+        ({"kind": "header", "secret_env": "PLANT_SECRET", "header": "X-Plant-Key"}, "x-plant-key", "canary-key"),
+        ({"kind": "basic", "secret_env": "PLANT_SECRET", "user_env": "PLANT_USER"}, "authorization", "Basic dTpjYW5hcnkta2V5"),
+        (OAUTH | {"client_auth": "basic"}, "authorization", "Bearer T1-canary-token"),
+        ({"kind": "none"}, "authorization", None),
+    ],
+)
+def test_each_kind_of_credential(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, auth: dict[str, Any], header: str, value: str | None
+) -> None:
+    monkeypatch.setenv("PLANT_SECRET", "canary-key")
+    monkeypatch.setenv("PLANT_USER", "u")
+    with serving(three_pages) as mes:
+        opened = source(mes.url, tmp_path, auth=auth)
+        assert len(bodies(opened)) == 3
+    assert {request.headers.get(header) for request in mes.data_requests} == {value}
+    assert "canary" not in repr(opened._auth)
+
+
+def test_a_variable_that_is_not_set_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SiteError, match="PLANT_SECRET_THAT_IS_NOT_SET"):
+        source("http://127.0.0.1:1", tmp_path, auth={"kind": "bearer", "secret_env": "PLANT_SECRET_THAT_IS_NOT_SET"})
+
+
 def test_retry_after_is_honoured(tmp_path: Path) -> None:
     with serving(faulty(answer({}, 429, Retry_After="0.4"))) as mes:
         started = time.monotonic()
@@ -423,10 +452,7 @@ def test_no_secret_in_errors_logs_reprs_or_pages(tmp_path: Path, fault: bytes, c
             landed.extend(opened.walk(MEASUREMENTS, None))
     assert mes.tokens >= 1
     shown = [repr(landed), repr(opened), repr(opened._auth), str(vars(opened)), caplog.text]
-    error: BaseException | None = caught.value
-    while error is not None:
-        shown += [str(error), repr(error)]
-        error = error.__cause__
+    shown += [repr(caught.value), *traceback.format_exception(caught.value)]
     assert "canary" not in "".join(shown)
 
 
@@ -439,10 +465,13 @@ def test_no_secret_in_errors_logs_reprs_or_pages(tmp_path: Path, fault: bytes, c
         ("limits", {"deadline_s": -1}, "limits.deadline_s"),
         ("pagination", {"kind": "offset"}, "pagination.kind"),
         ("auth", {"client_secret": "x"}, "auth.client_secret"),
+        ("auth", {"ca_file": "nowhere.pem"}, "auth.ca_file"),
+        ("kind", "ftp", "unknown kind 'ftp'"),
+        ("base_url", "mes.plant:80", "base_url"),
     ],
 )
-def test_a_wrong_key_of_the_site_folder_is_named(tmp_path: Path, section: str, value: dict[str, Any], key: str) -> None:
-    described = Source("mes", "rest", (MEASUREMENTS,), base_url="http://127.0.0.1:1", **{section: value})
+def test_a_wrong_key_of_the_site_folder_is_named(tmp_path: Path, section: str, value: Any, key: str) -> None:
+    described = replace(Source("mes", "rest", (MEASUREMENTS,), base_url="http://127.0.0.1:1"), **{section: value})
     with pytest.raises(SiteError, match=key):
         open_source(described, Settings(data=tmp_path))
 
