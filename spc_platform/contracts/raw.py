@@ -36,7 +36,8 @@ def _raw(name: str, description: str, payload: tuple[Column, ...], sort: tuple[s
         name=name,
         description=description,
         columns=(*LINEAGE, *_STATUS, *nullable),
-        key=("source_id", "record_id", "revision"),
+        # A source may say two things under one revision: both stay, and the page tells them apart.
+        key=("source_id", "record_id", "revision", "page_sha256", "page_row"),
         sort=sort,
     )
 

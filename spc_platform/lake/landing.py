@@ -39,6 +39,7 @@ from spc_platform.sources.base import Page, Source
 from spc_platform.sources.decode import decode
 
 _SUFFIX = ".zst"
+_LOCK = ".lock"
 _DECODED_BYTES = 256 << 20
 _UTC = pl.Datetime("us", "UTC")
 _SEED = 22400
@@ -100,15 +101,26 @@ class Landing:
         return frame
 
     def sweep(self, older_than_s: float) -> list[Path]:
-        """Remove what a killed walk left: temporary files and pages without a ledger row, once they are old enough."""
-        swept = []
+        """Remove what a killed walk left: temporary files and pages without a ledger row, once they are old enough.
+
+        A source that is being landed is left for the next time.
+        """
+        swept: list[Path] = []
         now = time.time()
-        for path in sorted(self.root.glob("*/*/*")) + sorted(self.root.glob(f"*/*/{TEMPORARY}*")):
-            is_orphan = path.name.startswith(TEMPORARY) or not self.ledger.sources_of(path.name.removesuffix(_SUFFIX))
-            if is_orphan and path.is_file() and older_than(path, older_than_s, now):
-                path.unlink()
-                swept.append(path)
+        for folder in sorted(path for path in self.root.glob("*") if path.is_dir()):
+            try:
+                with locked(folder / _LOCK, 0.0, f"landing in {folder}"):
+                    swept.extend(path for path in sorted(folder.glob("*/*")) if self._remove_orphan(path, older_than_s, now))
+            except LakeError:
+                continue
         return swept
+
+    def _remove_orphan(self, path: Path, older_than_s: float, now: float) -> bool:
+        is_orphan = path.name.startswith(TEMPORARY) or not self.ledger.sources_of(path.name.removesuffix(_SUFFIX))
+        if not is_orphan or not older_than(path, older_than_s, now):
+            return False
+        path.unlink()
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +217,7 @@ def land_source(
     source_id = source.config.source_id
     reports = []
     failures: list[SpcError] = []
-    with locked(below(landing.root, source_id) / ".lock", lock_timeout_s, f"landing of source {source_id!r}"):
+    with locked(below(landing.root, source_id) / _LOCK, lock_timeout_s, f"landing of source {source_id!r}"):
         for resource in source.config.resources:
             try:
                 reports.append(_land_resource(source, resource, site, landing, ledger, checkpoint))

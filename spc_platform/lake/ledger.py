@@ -297,14 +297,22 @@ class Ledger:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA foreign_keys = ON")
         except sqlite3.DatabaseError as error:
-            raise LakeError(
-                f"ledger {self.path} cannot be opened: {error}; restore it from a backup, or land the sources again"
-            ) from error
+            raise self._unusable(error) from error
         self._connections.held = (os.getpid(), connection)
         return connection
 
     def _query(self, sql: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        return self._connection().execute(sql, values).fetchall()
+        try:
+            return self._connection().execute(sql, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: sqlite3.DatabaseError) -> LakeError:
+        return LakeError(
+            f"ledger {self.path} cannot be used: {error}; nothing was changed. Check free space and permissions; "
+            "if the file is damaged, restore it from a backup, or move it away and land the sources again",
+            code="SPC-504",
+        )
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -318,9 +326,11 @@ class Ledger:
         try:
             yield connection
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.DatabaseError):
+                raise self._unusable(error) from error
             raise
 
 

@@ -12,8 +12,9 @@ import polars as pl
 import pytest
 
 from spc_platform.contracts.raw import RAW_MEASUREMENT
+from spc_platform.contracts.validate import rule_failures
 from spc_platform.errors import ContractError, LakeError, PermanentError, TransientError
-from spc_platform.lake.files import safe_name, sha256
+from spc_platform.lake.files import locked, safe_name, sha256
 from spc_platform.lake.landing import Landing, LandingReport, land_source, raw_partition
 from spc_platform.lake.ledger import Ledger
 from spc_platform.site.model import Source as SourceConfig
@@ -298,6 +299,14 @@ def test_a_sweep_removes_only_what_no_ledger_row_names(plant: Plant) -> None:
     plant.land(body(measurement("a", at(MONDAY, 8))))
     plant.landing.write("mes", b"said, but never entered")
     assert plant.landing.sweep(3600) == []
+    with locked(plant.landing.root / "mes" / ".lock", 0.0, "a walk"):
+        assert plant.landing.sweep(0) == []
     [swept] = plant.landing.sweep(0)
     assert swept == plant.landing.path("mes", sha256(b"said, but never entered"))
     assert plant.raw(MONDAY).height == 1
+
+
+def test_two_contents_of_one_revision_keep_the_raw_contract(plant: Plant) -> None:
+    plant.land(body(measurement("a", at(MONDAY, 8), 5.0), measurement("a", at(MONDAY, 8), 7.0)))
+    assert plant.raw(MONDAY).height == 2
+    assert rule_failures(RAW_MEASUREMENT, plant.raw(MONDAY)) == []

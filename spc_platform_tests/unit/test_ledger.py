@@ -152,7 +152,7 @@ def test_a_ledger_of_another_version_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_bytes(b"not a database, but long enough to be looked at " * 50)
-    with pytest.raises(LakeError, match="cannot be opened"):
+    with pytest.raises(LakeError, match=r"cannot be used: file is not a database.*backup"):
         Ledger(path)
 
 
@@ -170,3 +170,15 @@ def test_a_page_of_100_000_records_is_entered_whole(ledger: Ledger, *, mutable: 
     outcome = land(ledger, "big", frame, mutable=mutable)
     assert (outcome.n_new, outcome.touched) == (n, (MONDAY,))
     assert land(ledger, "again", frame.reverse().head(n // 2), mutable=mutable).n_new == 0
+
+
+def test_a_full_disk_is_a_clear_error_and_leaves_the_ledger_as_it_was(ledger: Ledger) -> None:
+    land(ledger, "p1", records(("a", 1, MONDAY)))
+    connection = ledger._connection()
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(LakeError, match=r"database or disk is full.*free space"):
+        land(ledger, "p2", records(*((f"record-{n}", 1, TUESDAY) for n in range(5000))))
+    connection.execute("PRAGMA max_page_count = 1000000")
+    assert ledger.touched_dates() == [MONDAY]
+    assert land(ledger, "p2", records(("b", 1, TUESDAY))).n_new == 1
