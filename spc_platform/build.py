@@ -39,7 +39,7 @@ def build_defs(settings: Settings | None = None, resources: Mapping[str, Any] | 
         jobs=[refresh, jobs.everything_job(), jobs.prune_event_log],  # type: ignore[list-item]
         schedules=[jobs.daily_schedule(refresh, site), jobs.prune_weekly],
         sensors=[
-            sensors.batch_sensor(refresh, site),
+            sensors.batch_sensor(refresh),
             *(sensors.source_sensor(source.source_id, source.poll_s) for source in site.sources),
             dg.AutomationConditionSensorDefinition(
                 "figures_follow_data",

@@ -19,7 +19,9 @@ class Settings(BaseSettings):
 
     site: Annotated[Path, Field(description="Site folder.")] = REPOSITORY / "data" / "site"
     data: Annotated[Path, Field(description="Where the lake, the ledger and the serving copies live.")] = REPOSITORY / "data"
-    shared_data: Annotated[Path, Field(description="Folder of external data sets (NIST).")] = REPOSITORY.parent / "shared" / "data"
+    shared_data: Annotated[Path, Field(description="Folder of external data sets (NIST).")] = (
+        REPOSITORY.parent / "shared" / "data"
+    )
     dbt: Annotated[Path, Field(description="dbt project.")] = REPOSITORY / "dbt"
     source_url: Annotated[dict[str, str], Field(description="Overrides base_url by source id, as JSON.")] = {}
     source_root: Annotated[dict[str, str], Field(description="Overrides root by source id, as JSON.")] = {}

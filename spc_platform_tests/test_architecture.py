@@ -49,7 +49,16 @@ def test_only_the_site_loader_opens_files(path: Path) -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call)
     }
-    assert not calls & {"open", "read_text", "write_text", "read_bytes", "write_bytes", "read_parquet", "write_parquet", "read_csv"}
+    assert not calls & {
+        "open",
+        "read_text",
+        "write_text",
+        "read_bytes",
+        "write_bytes",
+        "read_parquet",
+        "write_parquet",
+        "read_csv",
+    }
 
 
 @pytest.mark.parametrize("path", modules(*EDGES), ids=lambda path: str(path.relative_to(PACKAGE)))

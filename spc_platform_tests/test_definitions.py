@@ -92,6 +92,12 @@ def test_a_backfill_of_a_range_is_one_run(defs: dg.Definitions) -> None:
 
 
 def test_the_workspace_file_loads_the_code_location() -> None:
-    command = [str(Path(sys.executable).with_name("dagster")), "definitions", "validate", "-w", str(REPOSITORY / "workspace.yaml")]
+    command = [
+        str(Path(sys.executable).with_name("dagster")),
+        "definitions",
+        "validate",
+        "-w",
+        str(REPOSITORY / "workspace.yaml"),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False, timeout=180)
     assert result.returncode == 0, result.stderr[-2000:]

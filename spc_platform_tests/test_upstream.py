@@ -72,9 +72,7 @@ def test_a_ranged_run_mixes_partitioned_and_unpartitioned_assets_and_reports_eac
 
 
 def test_a_production_day_starts_at_the_sites_hour_and_loses_an_hour_on_the_dst_day() -> None:
-    days = dg.DailyPartitionsDefinition(
-        start_date="2026-03-23", end_date="2026-04-06", timezone="Europe/Berlin", hour_offset=6
-    )
+    days = dg.DailyPartitionsDefinition(start_date="2026-03-23", end_date="2026-04-06", timezone="Europe/Berlin", hour_offset=6)
     window = days.time_window_for_partition_key("2026-03-28")
     assert window.start == datetime(2026, 3, 28, 5, tzinfo=UTC)
     assert (window.end.astimezone(UTC) - window.start.astimezone(UTC)).total_seconds() == 23 * 3600

@@ -174,5 +174,3 @@ def _progress(instance: dg.DagsterInstance, run_id: str) -> Iterator[None]:
         stop.set()
         thread.join()
         report()
-
-

@@ -8,7 +8,6 @@ from spc_platform.engine import Workspace
 from spc_platform.errors import LakeError, SpcError
 from spc_platform.settings import Settings
 from spc_platform.site.checks import describe
-from spc_platform.sources import open_source
 
 console = Console(highlight=False)
 
@@ -22,12 +21,7 @@ def run_doctor() -> int:
     silent = 0
     for source in plant.site.sources:
         try:
-            client = open_source(source, plant.settings)
-            news = [
-                resource.name
-                for resource in source.resources
-                if client.has_news(resource, plant.ledger.watermark(source.source_id, resource.name)) is not None
-            ]
+            news = plant.resources_with_news(source.source_id)
         except SpcError as error:
             silent += 1
             console.print(f"  source {source.source_id}: [red]no answer[/red] {error}")
@@ -39,7 +33,7 @@ def run_doctor() -> int:
 def run_status() -> int:
     """Exit code 0 when nothing is pending and no check fails; 1 otherwise."""
     plant = Workspace.open(Settings())
-    pending = plant.ledger.pending()
+    pending = plant.pending()
     failing = plant.verdicts.failed()
     for source in plant.ledger.status().iter_rows(named=True):
         console.print(

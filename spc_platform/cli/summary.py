@@ -46,7 +46,9 @@ def _truth(admin_url: str, name: str) -> pl.DataFrame:
 
 def found_causes(causes: pl.DataFrame, violations: pl.DataFrame) -> pl.DataFrame:
     """The special causes plus ``found``: the chart signalled from its start to two hours after its end."""
-    hits = causes.join(violations.select("characteristic_id", "equipment_id", "subgroup_at"), on=["characteristic_id", "equipment_id"])
+    hits = causes.join(
+        violations.select("characteristic_id", "equipment_id", "subgroup_at"), on=["characteristic_id", "equipment_id"]
+    )
     found = hits.filter(pl.col("subgroup_at").is_between("start_at", pl.col("end_at") + DETECTION_DELAY))
     return causes.with_columns(found=pl.col("cause_id").is_in(found["cause_id"].unique().implode()))
 
@@ -56,9 +58,11 @@ def equal_elements(truth: pl.DataFrame, elements: pl.DataFrame) -> int:
     key = ["equipment_id", "production_date", "shift_id", "material_definition_id"]
     figures = ["pot_s", "pdt_s", "apt_s", "aust_s", "adet_s", "minor_stop_s", "adot_s", "unknown_s", "pq", "gq", "sq", "rq"]
     typed = elements.select(*key, *(pl.col(name).cast(pl.Float64) for name in figures))
-    return truth.select(*key, *(pl.col(name).cast(pl.Float64) for name in figures)).join(
-        typed, on=[*key, *figures], how="semi", nulls_equal=True
-    ).height
+    return (
+        truth.select(*key, *(pl.col(name).cast(pl.Float64) for name in figures))
+        .join(typed, on=[*key, *figures], how="semi", nulls_equal=True)
+        .height
+    )
 
 
 def print_summary(settings: Settings, admin_url: str | None, site: str) -> None:
@@ -100,12 +104,18 @@ def _print_truth(plant: Workspace, truth: Truth, violations: pl.DataFrame, eleme
     right = refused.filter(pl.col("reasons").str.contains(pl.col("expected_reason"), literal=True)).height
     table = Table("Against the plant's truth", "found", "of")
     table.add_row("special causes that their chart signals", str(found["found"].sum()), str(causes.height))
-    table.add_row("sensor outliers that are masked", str(outliers.join(masked, on="record_id", how="semi").height), str(outliers.height))
-    table.add_row("bad records quarantined for the right reason", str(right), str(bad.filter(pl.col("expected") == "rejected").height))
+    table.add_row(
+        "sensor outliers that are masked", str(outliers.join(masked, on="record_id", how="semi").height), str(outliers.height)
+    )
+    table.add_row(
+        "bad records quarantined for the right reason", str(right), str(bad.filter(pl.col("expected") == "rejected").height)
+    )
     table.add_row("OEE rows equal to the second and the part", str(equal_elements(oee, elements)), str(oee.height))
     console.print(table)
     for cause in found.filter(~pl.col("found")).iter_rows(named=True):
-        console.print(f"  not found: {cause['cause_id']} {cause['kind']} of {cause['size_sigma']} sigma on {cause['characteristic_id']}")
+        console.print(
+            f"  not found: {cause['cause_id']} {cause['kind']} of {cause['size_sigma']} sigma on {cause['characteristic_id']}"
+        )
 
 
 def _print_capability(capability: pl.DataFrame) -> None:
@@ -136,8 +146,14 @@ def _print_oee(elements: pl.DataFrame) -> None:
 
 def _print_paths(plant: Workspace, site: str) -> None:
     data = plant.settings.data
-    console.print(f"Files: landed pages {data / 'landing'}, lake {data / 'lake'}, marts for BI {plant.serving.root / 'current' / 'spc.duckdb'}")
+    console.print(
+        f"Files: landed pages {data / 'landing'}, lake {data / 'lake'}, marts for BI {plant.serving.root / 'current' / 'spc.duckdb'}"
+    )
     console.print("Next:")
     console.print("  make ui             the graph, checks and control charts in the browser, with the plant running")
-    console.print("  .venv/bin/spc status   sources, pending production dates, failing checks" if site == "demo" else "  make demo           the embedded plant, with known truth")
+    console.print(
+        "  .venv/bin/spc status   sources, pending production dates, failing checks"
+        if site == "demo"
+        else "  make demo           the embedded plant, with known truth"
+    )
     console.print("  docs/how-to/query-the-marts.md   SQL for limits, violations, OEE by shift and downtime")

@@ -17,7 +17,9 @@ from spc_platform.contracts.raw import (
 )
 from spc_platform.contracts.table import Table, count, identifier, text
 
-_UNIT_CONVERSION = text("unit_conversion", "Registered conversion applied to value and unit, e.g. in>mm; empty when none.", nullable=True)
+_UNIT_CONVERSION = text(
+    "unit_conversion", "Registered conversion applied to value and unit, e.g. in>mm; empty when none.", nullable=True
+)
 _SHIFT = identifier("shift_id", "Shift during which it happened; empty outside all shifts.", nullable=True)
 _WORK_CENTER = identifier("work_center_id", "Line of the work unit.")
 

@@ -19,7 +19,9 @@ from spc_platform.contracts.core import EQUIPMENT_STATE, MEASUREMENT, PRODUCTION
 from spc_platform.contracts.table import Table  # noqa: E402
 from spc_platform.site import Site  # noqa: E402
 
-_TABLES: dict[str, Table] = {table.name: table for table in (MEASUREMENT, TELEMETRY, EQUIPMENT_STATE, PRODUCTION_COUNT, WORK_ORDER)}
+_TABLES: dict[str, Table] = {
+    table.name: table for table in (MEASUREMENT, TELEMETRY, EQUIPMENT_STATE, PRODUCTION_COUNT, WORK_ORDER)
+}
 
 
 def _site_expectations(table: str, site: Site) -> list[gxe.Expectation]:
@@ -27,7 +29,9 @@ def _site_expectations(table: str, site: Site) -> list[gxe.Expectation]:
     if table == "measurement":
         characteristics = site["characteristics"]
         known = [
-            gxe.ExpectColumnValuesToBeInSet(column="characteristic_id", value_set=characteristics["characteristic_id"].unique().sort().to_list()),
+            gxe.ExpectColumnValuesToBeInSet(
+                column="characteristic_id", value_set=characteristics["characteristic_id"].unique().sort().to_list()
+            ),
             gxe.ExpectColumnValuesToBeInSet(column="unit", value_set=characteristics["unit"].unique().sort().to_list()),
         ]
         low, high = characteristics["sensor_min"], characteristics["sensor_max"]
@@ -53,7 +57,9 @@ def suite(table: str, site: Site) -> gx.ExpectationSuite:
     """The suite of a core table: required columns are filled, the natural key is unique, and what the site knows."""
     contract = _TABLES[table]
     required = [column.name for column in contract.columns if not column.nullable]
-    expectations: list[gxe.Expectation] = [gxe.ExpectColumnValuesToNotBeNull(column=name) for name in required if name not in contract.key]
+    expectations: list[gxe.Expectation] = [
+        gxe.ExpectColumnValuesToNotBeNull(column=name) for name in required if name not in contract.key
+    ]
     expectations.append(gxe.ExpectCompoundColumnsToBeUnique(column_list=list(contract.key)))
     return gx.ExpectationSuite(name=table, expectations=[*expectations, *_site_expectations(table, site)])
 

@@ -43,7 +43,9 @@ STATE_INTERVAL = Table(
         identifier("state", "State in the site's terms; UNKNOWN where nobody recorded one."),
         identifier("reason_code", "Reason for the state.", nullable=True),
         code("time_element", "ISO 22400-2 element that the piece counts to.", TIME_ELEMENTS),
-        code("stop_class", "Class of the stop, judged on its whole length; empty while producing.", STOP_CLASSES, nullable=True),
+        code(
+            "stop_class", "Class of the stop, judged on its whole length; empty while producing.", STOP_CLASSES, nullable=True
+        ),
         moment("start_at", "Start of the piece."),
         moment("end_at", "End of the piece (exclusive)."),
         number("duration_s", "Length of the piece.", unit="s", ge=0),

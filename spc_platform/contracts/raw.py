@@ -90,9 +90,14 @@ WORK_ORDER_PAYLOAD: tuple[Column, ...] = (
 )
 
 RAW_MEASUREMENT = _raw(
-    "raw_measurement", "Measurements of characteristics as delivered.", MEASUREMENT_PAYLOAD, ("characteristic_id", "measured_at")
+    "raw_measurement",
+    "Measurements of characteristics as delivered.",
+    MEASUREMENT_PAYLOAD,
+    ("characteristic_id", "measured_at"),
 )
-RAW_TELEMETRY = _raw("raw_telemetry", "Values of station streams as delivered.", TELEMETRY_PAYLOAD, ("stream_id", "observed_at"))
+RAW_TELEMETRY = _raw(
+    "raw_telemetry", "Values of station streams as delivered.", TELEMETRY_PAYLOAD, ("stream_id", "observed_at")
+)
 RAW_EQUIPMENT_STATE = _raw(
     "raw_equipment_state", "States of work units as delivered.", EQUIPMENT_STATE_PAYLOAD, ("equipment_id", "start_at")
 )

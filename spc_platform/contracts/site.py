@@ -34,7 +34,9 @@ CHARACTERISTICS = Table(
         text("description", "What it is."),
         identifier("unit", "Unit of its values, limits and specifications (UCUM)."),
         code("chart", "Kind of chart.", CHARTS),
-        code("subgrouping", "consecutive: n in time order; key: by the source's subgroup_key; individual: n = 1.", SUBGROUPINGS),
+        code(
+            "subgrouping", "consecutive: n in time order; key: by the source's subgroup_key; individual: n = 1.", SUBGROUPINGS
+        ),
         count("subgroup_size", "Values per subgroup.", ge=1),
         code("estimator", "Estimator of sigma within.", ESTIMATORS),
         identifier("rule_set", "Run rules of the location panel."),
@@ -77,7 +79,11 @@ STREAMS = Table(
         number("grid_s", "Spacing of the grid.", unit="s", gt=0),
         count("hold_below", "Gaps of fewer cells are held at the last value (3: gaps of 1 or 2).", ge=0),
         count("interpolate_up_to", "Longer gaps of up to this many cells are interpolated (5: gaps of 3 to 5).", ge=0),
-        code("imputation", "What fills longer gaps: none, or the median of the stream in the unit's state at that time.", IMPUTATIONS),
+        code(
+            "imputation",
+            "What fills longer gaps: none, or the median of the stream in the unit's state at that time.",
+            IMPUTATIONS,
+        ),
         number("clock_offset_s", "Station clock minus reference; removed before aligning.", unit="s"),
         number("join_tolerance_s", "Oldest grid cell that a measurement may be joined to.", unit="s", gt=0),
         number("sensor_min", "Below this the sensor cannot read.", unit="<unit>", nullable=True),

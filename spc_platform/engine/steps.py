@@ -207,9 +207,7 @@ def _process(workspace: Workspace, production_date: date | None) -> Iterator[Out
 def _subgroups(workspace: Workspace, production_date: date | None) -> Iterator[Outcome]:
     inputs = [("measurement", production_date), ("measurement_flags", production_date)]
     measurement, flags = (workspace.lake.read(table, day) for table, day in inputs)
-    yield _outcome(
-        workspace, "spc_subgroups", form_subgroups(measurement, flags, workspace.site), production_date, inputs
-    )
+    yield _outcome(workspace, "spc_subgroups", form_subgroups(measurement, flags, workspace.site), production_date, inputs)
 
 
 def _estimates(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
@@ -231,7 +229,9 @@ def _limits(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
         None,
         inputs,
         figures={"charts": frame.select("characteristic_id", "equipment_id").n_unique(), "versions": frame.height},
-        checks=(Check(APPEND_ONLY_CHECK[0], altered == 0, f"{altered} of {before.height} earlier versions altered or dropped"),),
+        checks=(
+            Check(APPEND_ONLY_CHECK[0], altered == 0, f"{altered} of {before.height} earlier versions altered or dropped"),
+        ),
     )
 
 
@@ -316,7 +316,14 @@ STEPS: tuple[Step, ...] = (
     Step("measurement_process", "prepared", ("measurement_process",), _own("measurement", "telemetry_aligned"), _process),
     Step("spc_subgroups", "spc", ("spc_subgroups",), _own("measurement", "measurement_flags"), _subgroups),
     Step("spc_limit_estimates", "spc", ("spc_limit_estimates",), _own("spc_subgroups"), _estimates),
-    Step("spc_limits", "spc", ("spc_limits",), _own("spc_subgroups", "spc_limit_estimates"), _limits, {"spc_limits": (APPEND_ONLY_CHECK,)}),
+    Step(
+        "spc_limits",
+        "spc",
+        ("spc_limits",),
+        _own("spc_subgroups", "spc_limit_estimates"),
+        _limits,
+        {"spc_limits": (APPEND_ONLY_CHECK,)},
+    ),
     Step(
         "spc_points",
         "spc",
@@ -325,9 +332,7 @@ STEPS: tuple[Step, ...] = (
         _points,
         checks={"spc_points": (LIMIT_ORDER_CHECK,)},
     ),
-    Step(
-        "spc_capability", "spc", ("spc_capability",), _own("spc_subgroups", "spc_violations", "spc_limits"), _capability
-    ),
+    Step("spc_capability", "spc", ("spc_capability",), _own("spc_subgroups", "spc_violations", "spc_limits"), _capability),
     Step(
         "oee_elements",
         "production",

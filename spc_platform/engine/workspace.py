@@ -10,13 +10,14 @@ from functools import cached_property
 import polars as pl
 
 from spc_platform.lake.landing import Landing
-from spc_platform.lake.ledger import Ledger
+from spc_platform.lake.ledger import Ledger, PendingDate
 from spc_platform.lake.serving import Serving
 from spc_platform.lake.store import Lake
 from spc_platform.lake.verdicts import Verdicts
 from spc_platform.settings import Settings
 from spc_platform.site import Site
 from spc_platform.site.loader import load_site
+from spc_platform.sources import open_source
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Workspace:
             site,
             ledger,
             Landing(settings.landing_root, ledger),
-            Lake(settings.lake_root),
+            Lake(settings.lake_root, ledger),
             Verdicts(settings.data / "verdicts.sqlite"),
         )
 
@@ -82,11 +83,24 @@ class Workspace:
                 found[table if production_date is None else f"{table}/{production_date}"] = manifest.sha256
         return found
 
+    def _keeps(self, production_date: date) -> bool:
+        last = self.site.last_production_date
+        return production_date >= self.site.first_production_date and (last is None or production_date <= last)
+
     def production_dates(self) -> list[date]:
         """Dates that any landed record touches, within the site's range."""
-        last = self.site.last_production_date
+        return [day for day in self.ledger.touched_dates() if self._keeps(day)]
+
+    def pending(self) -> list[PendingDate]:
+        """Changes not yet applied, on dates that the site keeps; others (say, a clock in the year 2000) stay landed only."""
+        return [change for change in self.ledger.pending() if self._keeps(change.production_date)]
+
+    def resources_with_news(self, source_id: str) -> list[str]:
+        """Names of the source's resources that have something newer than their watermark. Raises SpcError when it is away."""
+        config = self.site.source(source_id)
+        source = open_source(config, self.settings)
         return [
-            day
-            for day in self.ledger.touched_dates()
-            if day >= self.site.first_production_date and (last is None or day <= last)
+            resource.name
+            for resource in config.resources
+            if source.has_news(resource, self.ledger.watermark(source_id, resource.name)) is not None
         ]

@@ -16,8 +16,8 @@ from datetime import date
 from pathlib import Path
 
 import polars as pl
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 import spc_platform
 from spc_platform.contracts import LAKE_TABLES, Table

@@ -32,11 +32,11 @@ COMPUTED_FROM: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
         "lag_s": (("measurement", "measured_at"), ("telemetry_aligned", "grid_at")),
     },
     "spc_subgroups": {
+        **{name: (("measurement", "value"),) for name in ("n_observed", "mean", "m2", "range", "s", "minimum", "maximum")},
         **{
-            name: (("measurement", "value"),)
-            for name in ("n_observed", "mean", "m2", "range", "s", "minimum", "maximum")
+            name: (("measurement_flags", "is_masked"), ("measurement", "value"))
+            for name in ("n_masked", "mean_unmasked", "m2_unmasked")
         },
-        **{name: (("measurement_flags", "is_masked"), ("measurement", "value")) for name in ("n_masked", "mean_unmasked", "m2_unmasked")},
         "subgroup_id": (("measurement", "record_id"),),
         "subgroup_at": (("measurement", "measured_at"),),
         "subgroup_end_at": (("measurement", "measured_at"),),

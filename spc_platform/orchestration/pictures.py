@@ -35,11 +35,7 @@ def pictures(plant: Workspace, table: str) -> dict[str, Any]:
     shown = points.filter(
         (pl.col("characteristic_id") == chart["characteristic_id"]) & (pl.col("equipment_id") == chart["equipment_id"])
     )
-    unit = (
-        plant.site["characteristics"]
-        .filter(pl.col("characteristic_id") == chart["characteristic_id"])
-        .item(0, "unit")
-    )
+    unit = plant.site["characteristics"].filter(pl.col("characteristic_id") == chart["characteristic_id"]).item(0, "unit")
     svg = control_chart_svg(shown, title=f"{chart['characteristic_id']} on {chart['equipment_id']}", unit=unit)
     encoded = base64.b64encode(svg.encode()).decode()
     if len(encoded) > MAX_BYTES:

@@ -8,27 +8,22 @@ from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
-from spc_platform.engine import Workspace
 from spc_platform.errors import SpcError
 from spc_platform.lake.ledger import PendingDate
 from spc_platform.orchestration.partitions import contiguous, range_tags
 from spc_platform.orchestration.resources import WorkspaceResource
-from spc_platform.site import Site
-from spc_platform.sources import open_source
 
 
-def plan_runs(pending: Sequence[PendingDate], site: Site) -> list[dg.RunRequest]:
+LANDING_TAG = "spc/landing"
+
+
+def plan_runs(pending: Sequence[PendingDate]) -> list[dg.RunRequest]:
     """One run request per run of consecutive touched dates.
 
     The run_key holds the digest of the change-set: Dagster remembers keys for ever, so a key made of dates
     alone would silently skip late data.
     """
-    last = site.last_production_date
-    known = {
-        change.production_date: change.digest
-        for change in pending
-        if change.production_date >= site.first_production_date and (last is None or change.production_date <= last)
-    }
+    known = {change.production_date: change.digest for change in pending}
     requests = []
     for first, end in contiguous(known):
         digests = [known[day] for day in sorted(known) if first <= day <= end]
@@ -37,7 +32,7 @@ def plan_runs(pending: Sequence[PendingDate], site: Site) -> list[dg.RunRequest]
     return requests
 
 
-def batch_sensor(job: dg.JobDefinition | object, site: Site) -> dg.SensorDefinition:
+def batch_sensor(job: object) -> dg.SensorDefinition:
     """Reads the ledger and asks for the production dates that landed pages touch."""
 
     @dg.sensor(
@@ -49,7 +44,7 @@ def batch_sensor(job: dg.JobDefinition | object, site: Site) -> dg.SensorDefinit
         "late records, corrections and both dates of a moved record included.",
     )
     def landed_batches(workspace: WorkspaceResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        requests = plan_runs(workspace.open().ledger.pending(), site)
+        requests = plan_runs(workspace.open().pending())
         if not requests:
             yield dg.SkipReason("every landed page has been applied")
         yield from requests
@@ -57,19 +52,22 @@ def batch_sensor(job: dg.JobDefinition | object, site: Site) -> dg.SensorDefinit
     return landed_batches
 
 
-def _news(plant: Workspace, source_id: str) -> str | None:
-    config = plant.site.source(source_id)
-    source = open_source(config, plant.settings)
-    tokens = []
-    for resource in config.resources:
-        token = source.has_news(resource, plant.ledger.watermark(source_id, resource.name))
-        if token is not None:
-            tokens.append(f"{resource.name}={token}")
-    return hashlib.sha256(";".join(tokens).encode()).hexdigest()[:16] if tokens else None
+def _landing_under_way(context: dg.SensorEvaluationContext, source_id: str) -> bool:
+    unfinished = [
+        dg.DagsterRunStatus.QUEUED,
+        dg.DagsterRunStatus.NOT_STARTED,
+        dg.DagsterRunStatus.STARTING,
+        dg.DagsterRunStatus.STARTED,
+    ]
+    return bool(context.instance.get_runs(dg.RunsFilter(tags={LANDING_TAG: source_id}, statuses=unfinished), limit=1))
 
 
 def source_sensor(source_id: str, poll_s: float) -> dg.SensorDefinition:
-    """Asks one source, with one short request per resource, whether it has anything new, and lands it in a run."""
+    """Asks one source, with one short request per resource, whether it has anything new, and lands it in a run.
+
+    No run_key: news that a failed run left behind must be asked for again, so what is already under way is
+    looked up instead.
+    """
 
     @dg.sensor(
         name=f"{source_id}_news",
@@ -78,11 +76,15 @@ def source_sensor(source_id: str, poll_s: float) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Asks source {source_id} for news (one short request per resource) and requests a landing run.",
     )
-    def news(workspace: WorkspaceResource) -> dg.RunRequest | dg.SkipReason:
+    def news(context: dg.SensorEvaluationContext, workspace: WorkspaceResource) -> dg.RunRequest | dg.SkipReason:
+        if _landing_under_way(context, source_id):
+            return dg.SkipReason(f"a landing run of {source_id} is under way")
         try:
-            token = _news(workspace.open(), source_id)
+            resources = workspace.open().resources_with_news(source_id)
         except SpcError as error:
             return dg.SkipReason(f"source {source_id} cannot be asked: {error}")
-        return dg.SkipReason(f"nothing new at {source_id}") if token is None else dg.RunRequest(run_key=f"{source_id}:{token}")
+        if not resources:
+            return dg.SkipReason(f"nothing new at {source_id}")
+        return dg.RunRequest(tags={LANDING_TAG: source_id, "spc/news": ", ".join(resources)})
 
     return news

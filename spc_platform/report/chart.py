@@ -49,8 +49,16 @@ def _panel(points: pl.DataFrame, unit: str, height: int) -> alt.LayerChart:
     marks = base.mark_point(filled=True, size=38, opacity=1).encode(
         x,
         alt.Y("value:Q", scale=scale),
-        color=alt.Color("status:N", scale=alt.Scale(domain=["in control", "signal", "masked value"], range=[_INK, _SIGNAL, _MASKED]), title=None),
-        shape=alt.Shape("status:N", scale=alt.Scale(domain=["in control", "signal", "masked value"], range=["circle", "diamond", "cross"]), title=None),
+        color=alt.Color(
+            "status:N",
+            scale=alt.Scale(domain=["in control", "signal", "masked value"], range=[_INK, _SIGNAL, _MASKED]),
+            title=None,
+        ),
+        shape=alt.Shape(
+            "status:N",
+            scale=alt.Scale(domain=["in control", "signal", "masked value"], range=["circle", "diamond", "cross"]),
+            title=None,
+        ),
     )
     return alt.layer(*lines, series, marks)
 

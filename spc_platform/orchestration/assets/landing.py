@@ -20,7 +20,10 @@ def landing_asset(source: Source, site: Site) -> dg.AssetsDefinition:
         owners=[site.owner],
         kinds={source.kind},
         description=f"Pages of source {source.source_id} ({source.kind}), landed unchanged: compressed bytes, sha256, ledger row.",
-        metadata={"resources": ", ".join(resource.name for resource in source.resources), "base": source.base_url or source.root},
+        metadata={
+            "resources": ", ".join(resource.name for resource in source.resources),
+            "base": source.base_url or source.root,
+        },
         retry_policy=dg.RetryPolicy(max_retries=2, delay=10),
     )
     def landed(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult:  # type: ignore[type-arg]

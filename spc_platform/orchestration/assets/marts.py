@@ -65,7 +65,9 @@ def marts_assets(settings: Settings, site: Site) -> list[Any]:
     )
     def marts(context: dg.AssetExecutionContext, workspace: WorkspaceResource, dbt: DbtCliResource) -> Iterator[Any]:
         if context.is_subset:
-            raise dg.Failure("The marts are built and published as one file: materialize all of the group marts.", allow_retries=False)
+            raise dg.Failure(
+                "The marts are built and published as one file: materialize all of the group marts.", allow_retries=False
+            )
         plant = workspace.open()
         version = _version(context.run.run_id)
         database = plant.serving.build_path(version)
