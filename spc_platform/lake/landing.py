@@ -51,7 +51,7 @@ class Landing:
     def __init__(self, root: Path, ledger: Ledger) -> None:
         self.root = Path(root)
         self.ledger = ledger
-        self._decoded: OrderedDict[tuple[str, str, str, str], pl.DataFrame] = OrderedDict()
+        self._decoded: OrderedDict[tuple[str, ...], pl.DataFrame] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"Landing({str(self.root)!r})"
@@ -90,10 +90,10 @@ class Landing:
 
     def decoded(self, page: LandedPage, resource: Resource, table: str) -> pl.DataFrame:
         """The records of a landed page that belong to one raw table. Recently used pages are kept, within 256 MiB."""
-        key = (page.source_id, repr(resource), page.sha256, table)
+        key = (page.source_id, repr(resource), page.sha256, page.origin, table)
         frame = self._decoded.pop(key, None)
         if frame is None:
-            frame = _with_identity(decode(resource, table, self.read(page.sha256)))
+            frame = _with_identity(decode(resource, table, self.read(page.sha256), page.origin))
         self._decoded[key] = frame
         size = sum(kept.estimated_size() for kept in self._decoded.values())
         while size > _DECODED_BYTES and len(self._decoded) > 1:
@@ -236,7 +236,8 @@ def raw_partition(table: str, production_date: date, site: Site, landing: Landin
     Conforms to the RAW contract of ``table``. Every revision is kept; ``is_current`` marks the one in force,
     also against revisions on other production dates. Repeats of the same content are one row, of the page
     with the lowest (sha256, row). The order in which pages landed does not matter; which page a row names
-    depends on how the source cut its records into pages, and a page that brought nothing new is not read.
+    depends on how the source cut its records into pages: a page whose every record had landed before is not
+    read, so it is named only where it came before the page that holds more. Values never depend on it.
 
     Raises LakeError when a page is missing or altered, or its source or resource left the site folder.
     """
@@ -295,13 +296,22 @@ def _land_page(
 ) -> PageOutcome:
     digest = landing.write(page.source_id, page.body, checkpoint)
     checkpoint("page:durable")
-    landed = LandedPage(page.source_id, page.resource, digest, page.origin, page.position, len(page.body), page.received_at)
+    landed = LandedPage(
+        page.source_id,
+        page.resource,
+        digest,
+        page.origin,
+        page.position,
+        len(page.body),
+        page.received_at,
+        page.credible_until,
+    )
     known = ledger.known_page(landed)
     if known is not None:
         return known
     try:
         contents = {
-            table: _records(_with_identity(decode(resource, table, page.body)), table, site, page.received_at)
+            table: _records(_with_identity(decode(resource, table, page.body, page.origin)), table, site, page.received_at)
             for table in resource.tables
         }
     except ContractError as error:
@@ -311,7 +321,7 @@ def _land_page(
 
 
 def _watermark_after(source: Source, resource: Resource, before: str | None, walk: _Walk) -> str | None:
-    """Where the next walk begins: what the source says, else for REST the newest updated_at, else the last position."""
+    """Where the next walk begins: what the source says, else for REST the newest credible update, else the last position."""
     if hasattr(source, "next_watermark"):
         said: str | None = source.next_watermark(resource)
         return said

@@ -32,7 +32,11 @@ _DIGEST_RANGE = 1 << 256
 
 @dataclass(frozen=True, slots=True)
 class LandedPage:
-    """A page whose bytes are durable: where it came from and how to find it again."""
+    """A page whose bytes are durable: where it came from and how to find it again.
+
+    Its bytes and its ``origin`` are its identity: two files of equal content are two pages. ``credible_until``
+    is known only while the page lands; a record's later time is kept but does not count as the newest.
+    """
 
     source_id: str
     resource: str
@@ -41,13 +45,14 @@ class LandedPage:
     position: str
     n_bytes: int
     received_at: datetime
+    credible_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PageOutcome:
     """What a page brought: ``touched`` are the production dates whose raw rows change with it.
 
-    ``was_known`` tells that the same bytes had landed before; ``newest_updated_at`` is the source's own time.
+    ``was_known`` tells that the same page had landed before; ``newest_updated_at`` is the source's own time.
     """
 
     was_known: bool
@@ -104,11 +109,11 @@ class Ledger:
             return int(cursor.lastrowid or 0)
 
     def known_page(self, page: LandedPage) -> PageOutcome | None:
-        """What is known of a page with these bytes from this resource, or None when it is new or could not be read before."""
+        """What is known of this page, or None when it is new or could not be read before."""
         row = self._query(
             "SELECT n_records, newest_updated_at FROM page "
-            "WHERE source_id = ? AND resource = ? AND sha256 = ? AND error IS NULL",
-            (page.source_id, page.resource, page.sha256),
+            "WHERE source_id = ? AND resource = ? AND sha256 = ? AND origin = ? AND error IS NULL",
+            (page.source_id, page.resource, page.sha256, page.origin),
         )
         return PageOutcome(True, row[0][0], 0, (), _moment(row[0][1])) if row else None
 
@@ -129,8 +134,9 @@ class Ledger:
         columns = {
             table: frame.select(pl.col(n).cast(t) for n, t in record_index.RECORDS.items()) for table, frame in contents.items()
         }
-        updated = _largest(columns, "updated_at")
-        newest = updated if updated is not None else _largest(columns, "event_at")
+        latest = None if page.credible_until is None else _micros(page.credible_until)
+        updated = _largest(columns, "updated_at", latest)
+        newest = updated if updated is not None else _largest(columns, "event_at", latest)
         n_records = sum(frame.height for frame in columns.values())
         with self._transaction() as connection:
             page_id = _enter_page(connection, batch_id, page, n_records, updated)
@@ -181,11 +187,11 @@ class Ledger:
         return str(rows[0][0]) if rows else None
 
     def pages(self, table: str, production_date: date) -> list[LandedPage]:
-        """Pages that brought records of the raw table and date, in the order of their sha256."""
+        """Pages that brought records of the raw table and date, in the order of their sha256 and origin."""
         rows = self._query(
             "SELECT source_id, resource, sha256, origin, position, n_bytes, received_at "
             "FROM page_date JOIN page ON page.id = page_id "
-            "WHERE raw_table = ? AND production_date = ? AND n_new > 0 ORDER BY sha256, source_id, resource",
+            "WHERE raw_table = ? AND production_date = ? AND n_new > 0 ORDER BY sha256, source_id, resource, origin",
             (table, _day(production_date)),
         )
         return [
@@ -355,18 +361,24 @@ def _enter_page(
     error: str | None = None,
 ) -> int | None:
     """The new page's id, or None when the page was entered before."""
-    identity = (page.source_id, page.resource, page.sha256)
-    connection.execute("DELETE FROM page WHERE source_id = ? AND resource = ? AND sha256 = ? AND error IS NOT NULL", identity)
+    identity = (page.source_id, page.resource, page.sha256, page.origin)
+    connection.execute(
+        "DELETE FROM page WHERE source_id = ? AND resource = ? AND sha256 = ? AND origin = ? AND error IS NOT NULL", identity
+    )
     cursor = connection.execute(
         "INSERT OR IGNORE INTO page (source_id, resource, sha256, origin, position, n_records, n_bytes, received_at, "
         "newest_updated_at, batch_id, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*identity, page.origin, page.position, n_records, page.n_bytes, _micros(page.received_at), updated, batch_id, error),
+        (*identity, page.position, n_records, page.n_bytes, _micros(page.received_at), updated, batch_id, error),
     )
     return cursor.lastrowid if cursor.rowcount else None
 
 
 def _enter_touches(connection: sqlite3.Connection, page: LandedPage, page_id: int, table: str, touched: pl.DataFrame) -> None:
-    """A date's digest is the sum of its pages' hashes: the same for any order of landing, extended without reading the rest."""
+    """A date's digest is the sum of its pages' hashes: the same for any order of landing, extended without reading the rest.
+
+    Equal bytes from another origin that bring something to the date add the same hash once more. The origin is no
+    part of it, as it may name a port or a cursor that another landing of the same data would not repeat.
+    """
     token = int(sha256(f"{page.source_id}\0{page.resource}\0{table}\0{page.sha256}".encode()), 16)
     for day, n_new, n_moved in touched.select("production_date", "n_new", "n_moved").iter_rows():
         connection.execute("INSERT INTO page_date VALUES (?, ?, ?, ?, ?)", (table, day, page_id, n_new, n_moved))
@@ -404,9 +416,10 @@ def _stream(connection: sqlite3.Connection, source_id: str, table: str) -> int:
     return int(row[0])
 
 
-def _largest(columns: Mapping[str, pl.DataFrame], name: str) -> int | None:
-    found = [value for frame in columns.values() if isinstance(value := frame[name].max(), int) and value != NEVER]
-    return max(found, default=None)
+def _largest(columns: Mapping[str, pl.DataFrame], name: str, latest: int | None) -> int | None:
+    times = pl.concat([pl.Series(name, [], dtype=pl.Int64), *(frame[name] for frame in columns.values())])
+    largest = times.filter(times.is_between(NEVER + 1, NEVER * -1 if latest is None else latest)).max()
+    return largest if isinstance(largest, int) else None
 
 
 def _now() -> str:

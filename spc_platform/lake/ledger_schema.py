@@ -1,6 +1,6 @@
 """Tables of the ledger. Dates are days, times microseconds since 1970; a stream is one raw table fed by one source."""
 
-VERSION = 1
+VERSION = 2
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS batch (
@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS page (
   id INTEGER PRIMARY KEY, sha256 TEXT NOT NULL, source_id TEXT NOT NULL, resource TEXT NOT NULL, origin TEXT NOT NULL,
   position TEXT NOT NULL, n_records INTEGER NOT NULL, n_bytes INTEGER NOT NULL, received_at INTEGER NOT NULL,
   newest_updated_at INTEGER, batch_id INTEGER NOT NULL REFERENCES batch (id), error TEXT,
-  UNIQUE (source_id, resource, sha256));
+  UNIQUE (source_id, resource, sha256, origin));
 CREATE INDEX IF NOT EXISTS page_sha256 ON page (sha256);
 CREATE TABLE IF NOT EXISTS stream (
   id INTEGER PRIMARY KEY, source_id TEXT NOT NULL, raw_table TEXT NOT NULL, UNIQUE (source_id, raw_table));

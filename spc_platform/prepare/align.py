@@ -31,7 +31,8 @@ def align_streams(telemetry: pl.DataFrame, site: Site, states: pl.DataFrame, fir
     a longer one of up to ``interpolate_up_to`` cells is linear between its neighbours (DOMAIN: under 3, up
     to 5). The run after the last observation may be held, the run before the first is never filled
     backwards. What remains is imputed when the stream declares ``state_median`` (median of its observed
-    cells in the same state of the unit within the window), else missing.
+    cells in the same state of the unit within the window), else missing. A window in which no declared stream
+    was observed gets no cells at all: a closed plant is no row per stream and second.
     """
     first_us, span_us = _epoch_us(first), max((last - first) // _MICROSECOND, 0)
     streams = _grid(site, span_us)
@@ -41,6 +42,8 @@ def align_streams(telemetry: pl.DataFrame, site: Site, states: pl.DataFrame, fir
     start = np.concatenate([[0], np.cumsum(cells)[:-1]]).astype(np.int64)
     stream_of = np.repeat(np.arange(len(cells)), cells)
     total, n_observed = _sums(telemetry, streams.with_columns(start=start), first_us, span_us, len(stream_of))
+    if not n_observed.any():
+        return TELEMETRY_ALIGNED.empty()
     value, flags = _fill(total, n_observed, stream_of, start, streams)
     grid_us = first_us + (np.arange(len(stream_of)) - start[stream_of]) * streams["grid_us"].to_numpy()[stream_of]
     frame = pl.DataFrame(

@@ -16,7 +16,8 @@ class Page:
     """What a source said in one answer, unchanged.
 
     ``body`` is the answer's bytes; ``origin`` says which request or file gave it (secrets removed);
-    ``position`` is the source's own mark of progress, e.g. a cursor or a file name.
+    ``position`` is the source's own mark of progress, e.g. a cursor or a file name. No record is believed to be written
+    after ``credible_until``, the source's own time in this answer with some tolerance; None when it did not say.
     """
 
     source_id: str
@@ -25,6 +26,7 @@ class Page:
     origin: str
     position: str
     received_at: datetime
+    credible_until: datetime | None = None
 
 
 class Source(Protocol):

@@ -20,8 +20,10 @@ DECODERS = {
 }
 
 
-def decode(resource: Resource, table: str, body: bytes) -> pl.DataFrame:
+def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.DataFrame:
     """The rows of one landed page that belong to one raw table.
+
+    ``origin`` is the page's: file formats may say in a name what the content leaves out, e.g. the day of a log.
 
     Columns: page_row, record_id, revision, updated_at, is_deleted, decode_error, raw_record and the
     payload columns of ``contracts.raw.PAYLOAD[table]`` with their dtypes, all nullable. A record that
@@ -35,5 +37,5 @@ def decode(resource: Resource, table: str, body: bytes) -> pl.DataFrame:
         )
     if resource.format not in DECODERS:
         raise SiteError(f"resource {resource.name!r}: unknown format {resource.format!r}; known: {', '.join(sorted(DECODERS))}")
-    reader: Callable[[Resource, str, bytes], pl.DataFrame] = import_module(DECODERS[resource.format]).decode
-    return reader(resource, table, body)
+    reader: Callable[[Resource, str, bytes, str], pl.DataFrame] = import_module(DECODERS[resource.format]).decode
+    return reader(resource, table, body, origin)

@@ -130,8 +130,8 @@ def records_of(document: Any, path: str) -> Any:
     raise ValueError(f"no array of records at {path!r}")
 
 
-def decode(resource: Resource, table: str, body: bytes) -> pl.DataFrame:
-    """Rows of a JSON page; see ``decode.decode`` for the columns.
+def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.DataFrame:
+    """Rows of a JSON page; see ``decode.decode`` for the columns. ``origin`` is not needed: a record says all of itself.
 
     Raises ContractError when the page is no JSON or has no array of records, SiteError for a field map
     that names no column of the table.
@@ -152,7 +152,7 @@ def decode(resource: Resource, table: str, body: bytes) -> pl.DataFrame:
     if rows is None:
         rows = _rows_one_by_one(plan, records, errors)
     frame = _frame(plan, rows, resource.zone, errors)
-    frame = _identify(frame, errors, sha)
+    frame = _identify(frame, errors, records)
     return _with_errors(frame, plan, errors, lambda wanted: _raw_texts(records, wanted))
 
 
@@ -290,19 +290,28 @@ def _instants(text: pl.Series, zone: str | None, errors: dict[str, dict[int, str
     return at.zip_with(~naive, placed)
 
 
-def _identify(frame: pl.DataFrame, errors: dict[str, dict[int, str]], sha: str) -> pl.DataFrame:
-    """Identity by position for records without one; revision 1 and not deleted where the source says nothing."""
+def _identify(frame: pl.DataFrame, errors: dict[str, dict[int, str]], records: Any) -> pl.DataFrame:
+    """Identity by content for records without one; revision 1 and not deleted where the source says nothing.
+
+    The name is a hash of what the record says, so another page that repeats the record brings nothing new.
+    """
     nameless = frame["record_id"].is_null() | (frame["record_id"] == "")
     if nameless.any():
         whole = errors.get("record", {})
         is_record = ~frame["page_row"].is_in(list(whole))
         _note(errors, "record_id", nameless & is_record, "MISSING")
-    position = pl.concat_str(pl.lit("row-"), pl.col("page_row"), pl.lit(f"@{sha[:12]}"))
+        unnamed = nameless.arg_true().to_list()
+        names = pl.Series([f"unnamed-{_content_hash(text)}" for text in _raw_texts(records, unnamed)], dtype=pl.String)
+        frame = frame.with_columns(frame["record_id"].scatter(unnamed, names))
     return frame.with_columns(
-        record_id=pl.when(nameless).then(position).otherwise("record_id"),
         revision=pl.col("revision").fill_null(1),
         is_deleted=pl.col("is_deleted").fill_null(value=False),
     )
+
+
+def _content_hash(text: str) -> str:
+    """The same for a record whether its page was read by the fast or by the tolerant reader."""
+    return hashlib.sha256(json.dumps(json.loads(text)).encode()).hexdigest()[:24]
 
 
 def _with_errors(

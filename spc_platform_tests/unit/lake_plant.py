@@ -79,8 +79,11 @@ def body(*records: dict[str, Any], server_time: str = "") -> bytes:
 class ScriptedSource:
     """Says the given bodies, one page each; an exception among them is raised there. Remembers the watermarks it was given."""
 
-    def __init__(self, pages: dict[str, list[bytes | Exception]], config: SourceConfig = CONFIG) -> None:
+    def __init__(
+        self, pages: dict[str, list[bytes | Exception]], config: SourceConfig = CONFIG, until: datetime | None = None
+    ) -> None:
         self.config = config
+        self.until = until
         self.pages = pages
         self.watermarks: list[str | None] = []
 
@@ -90,7 +93,8 @@ class ScriptedSource:
             if isinstance(said, Exception):
                 raise said
             received = RECEIVED + timedelta(seconds=number)
-            yield Page(self.config.source_id, resource.name, said, f"{resource.name}?page={number}", str(number), received)
+            origin = f"{resource.name}?page={number}"
+            yield Page(self.config.source_id, resource.name, said, origin, str(number), received, self.until)
 
     def has_news(self, resource: Resource, watermark: str | None) -> str | None:
         return None

@@ -83,7 +83,16 @@ def test_observations_outside_the_window_make_no_cells() -> None:
 
 
 def test_a_declared_stream_without_observations_is_missing_in_every_cell() -> None:
-    assert flags(align({}, 3)) == "mmm"
+    site = site_with(streams=[{"stream_id": "A", "grid_s": 1.0}, {"stream_id": "B", "grid_s": 1.0}])
+    frame = align_streams(observations({1: 1.0}, "A"), site, NO_STATES, SIX, SIX + timedelta(seconds=3))
+    assert flags(frame.filter(stream_id="B")) == "mmm"
+
+
+def test_a_window_in_which_no_stream_was_observed_has_no_grid() -> None:
+    # The second observation is a second late, the third of a stream that the site does not declare.
+    outside = pl.concat([observations({-1: 1.0, 3: 2.0}), observations({1: 1.0}, "no such stream")])
+    frame = align_streams(outside, stream(), NO_STATES, SIX, SIX + timedelta(seconds=3))
+    assert_frame_equal(frame, TELEMETRY_ALIGNED.empty())
 
 
 def test_a_gap_never_reaches_into_another_stream() -> None:

@@ -137,19 +137,22 @@ def test_every_reason_of_a_record_is_named_in_column_order() -> None:
 
 
 @pytest.mark.parametrize("record", ["5", '"text"', "null", "[1, 2]", "NaN"])
-def test_a_record_that_is_no_object_is_named_by_its_place(record: str) -> None:
+def test_a_record_that_is_no_object_is_named_by_its_content(record: str) -> None:
     body = b'{"data": [' + row().encode() + b", " + record.encode() + b"]}"
     frame = decode(resource(), "raw_measurement", body)
     bad = frame.row(1, named=True)
-    assert bad["record_id"] == f"row-1@{hashlib.sha256(body).hexdigest()[:12]}"
+    assert bad["record_id"] == f"unnamed-{hashlib.sha256(json.dumps(json.loads(record)).encode()).hexdigest()[:24]}"
     assert (bad["decode_error"], bad["raw_record"]) == ("record:NOT_AN_OBJECT", record)
     assert frame["record_id"][0] == "M1"
 
 
 @pytest.mark.parametrize("identity", [None, ""])
-def test_a_record_without_identity_is_named_by_its_place(identity: str | None) -> None:
+def test_a_record_without_identity_is_named_by_what_it_says(identity: str | None) -> None:
     frame = rows(row(id="M0"), row(id=identity))
-    assert frame["record_id"][1].startswith("row-1@")
+    elsewhere = rows(row(id=identity), row(id=identity, value=3.0), row(id="M9", value="NaN").replace('"NaN"', "NaN"))
+    assert frame["record_id"][1] == elsewhere["record_id"][0]
+    assert frame["record_id"][1].startswith("unnamed-")
+    assert frame["record_id"].n_unique() + elsewhere["record_id"].n_unique() == 5
     assert frame["decode_error"].to_list() == [None, "record_id:MISSING"]
     assert frame["value"].to_list() == [12.5, 12.5]
 

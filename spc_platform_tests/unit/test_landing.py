@@ -11,13 +11,16 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from spc_platform.contracts.raw import RAW_MEASUREMENT
+from spc_platform.contracts.raw import RAW_EQUIPMENT_STATE, RAW_MEASUREMENT
 from spc_platform.contracts.validate import rule_failures
 from spc_platform.errors import ContractError, LakeError, PermanentError, TransientError
 from spc_platform.lake.files import locked, safe_name, sha256
 from spc_platform.lake.landing import Landing, LandingReport, land_source, raw_partition
 from spc_platform.lake.ledger import Ledger
+from spc_platform.settings import Settings
+from spc_platform.site.model import Resource, Site
 from spc_platform.site.model import Source as SourceConfig
+from spc_platform.sources.files import FileSource
 from spc_platform_tests.unit.lake_plant import (
     CONFIG,
     MEASUREMENTS,
@@ -133,11 +136,106 @@ def test_one_late_record_among_known_ones_touches_its_date_alone(plant: Plant, m
     assert plant.pending_dates() == [MONDAY]
 
 
-def test_a_duplicate_page_is_landed_once(plant: Plant) -> None:
-    said = body(measurement("a", at(MONDAY, 8)))
-    report = plant.land(said, said)
-    assert (report.pages, report.new_records) == (2, 1)
-    assert plant.ledger.status()["pages"].to_list() == [1]
+@pytest.mark.parametrize("make", [measurement, telemetry])
+def test_a_duplicate_page_adds_nothing_whether_the_request_is_the_same_or_not(
+    plant: Plant, make: Callable[..., dict[str, object]]
+) -> None:
+    resource = "measurements" if make is measurement else "telemetry"
+    said = body(make("a", at(MONDAY, 8)))
+    report = plant.land(said, said, resource=resource)  # two requests of one walk
+    assert (report.pages, report.new_records, report.touched) == (2, 1, (MONDAY,))
+    plant.apply_all()
+    before = plant.raw(MONDAY, f"raw_{resource.removesuffix('s')}")
+    again = plant.land(said, said, resource=resource)  # both requests repeated
+    assert (again.new_records, again.touched, plant.pending_dates()) == (0, (), [])
+    assert plant.raw(MONDAY, f"raw_{resource.removesuffix('s')}").equals(before)
+    assert before.height == 1
+    assert plant.ledger.status()["pages"].to_list() == [2]
+
+
+def test_an_overlap_re_read_of_a_record_without_identity_touches_nothing(plant: Plant) -> None:
+    nameless = {name: value for name, value in measurement("", at(MONDAY, 8)).items() if name != "id"}
+    plant.land(body(measurement("a", at(MONDAY, 7)), nameless, server_time="2026-03-02T08:00:01Z"))
+    plant.apply_all()
+    again = plant.land(body(nameless, server_time="2026-03-02T09:00:00Z"))
+    assert (again.records, again.new_records, plant.pending_dates()) == (1, 0, [])
+    corrected = plant.land(body({**nameless, "value": 2.0}))
+    assert (corrected.new_records, corrected.touched) == (1, (MONDAY,))
+    assert plant.raw(MONDAY)["decode_error"].to_list().count("record_id:MISSING") == 2
+
+
+def adapter_plant(folder: Path, **options: object) -> tuple[FileSource, Site]:
+    """A files source over the adapter logs in ``folder``, and the site of it."""
+    tables = ("raw_equipment_state", "raw_work_order")
+    settings = {"equipment_id": "M1", "state_item": "execution", **options}
+    resource = Resource("logs", tables, "mtconnect_adapter", path="*.txt", mutable=False, options=settings)
+    config = SourceConfig("logs", "files", (resource,), root=str(folder))
+    return FileSource(config, Settings()), plant_site(config)
+
+
+IDLE = b"2026-02-27T16:00:00.0000000Z|execution|READY\n"
+DAY_IN_NAME = r"-(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)\.txt$"
+
+
+def test_logs_of_two_idle_days_are_equal_in_content_and_both_count(plant: Plant, tmp_path: Path) -> None:
+    """An idle machine's log is only the snapshot of an older state; which day it speaks of stands in its name."""
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    for name in ("M1-20260303.txt", "M1-20260304.txt"):
+        (drop / name).write_bytes(IDLE)
+    source, site = adapter_plant(drop, window_pattern=DAY_IN_NAME)
+    report = land_source(source, site, plant.landing, plant.ledger)
+    assert (report.pages, report.new_records) == (2, 2)
+    # Midnight UTC is 01:00 in Berlin: the production day of the date before, which began at 06:00.
+    assert report.touched == (MONDAY, TUESDAY)
+    for day, midnight in ((MONDAY, datetime(2026, 3, 3, tzinfo=UTC)), (TUESDAY, datetime(2026, 3, 4, tzinfo=UTC))):
+        raw = raw_partition("raw_equipment_state", day, site, plant.landing, plant.ledger)
+        assert raw.select("state", "start_at", "is_current").rows() == [("READY", midnight, True)]
+        assert rule_failures(RAW_EQUIPMENT_STATE, raw) == []
+    assert report.resources[0].bytes == 2 * len(IDLE)
+    assert len(list(plant.landing.root.rglob("*.zst"))) == 1
+    plant.apply_all()
+    again = land_source(source, site, plant.landing, plant.ledger)
+    assert (again.pages, plant.pending_dates()) == (0, [])
+
+
+def test_a_renamed_log_whose_day_is_the_same_adds_nothing(plant: Plant, tmp_path: Path) -> None:
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    (drop / "M1-20260303.txt").write_bytes(IDLE)
+    source, site = adapter_plant(drop, window_pattern=DAY_IN_NAME)
+    land_source(source, site, plant.landing, plant.ledger)
+    plant.apply_all()
+    (drop / "M1-20260303.txt").rename(drop / "copy-of-M1-20260303.txt")
+    again = land_source(source, site, plant.landing, plant.ledger)
+    assert (again.pages, again.new_records, plant.pending_dates()) == (1, 0, [])
+
+
+def test_work_orders_are_read_from_the_names_of_logs_of_equal_content(plant: Plant, tmp_path: Path) -> None:
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    for name in ("Plate-Op1-01.txt", "Plate-Op1-02.txt"):
+        (drop / name).write_bytes(b"2026-03-03T07:00:00Z|execution|ACTIVE\n2026-03-03T07:10:00Z|execution|READY\n")
+    order = {"job_order": "P-{serial}", "product": "PLATE", "work_center": "cell"}
+    source, site = adapter_plant(drop, order_pattern=r"Plate-Op1-(?P<serial>\d\d)\.txt$", **order)
+    land_source(source, site, plant.landing, plant.ledger)
+    orders = raw_partition("raw_work_order", TUESDAY, site, plant.landing, plant.ledger)
+    assert sorted(orders["job_order_id"]) == ["P-01", "P-02"]
+    states = raw_partition("raw_equipment_state", TUESDAY, site, plant.landing, plant.ledger)
+    assert states["state"].to_list() == ["ACTIVE", "READY"]
+
+
+def test_an_update_far_in_the_future_is_landed_and_moves_no_watermark(plant: Plant) -> None:
+    """The source's own time in the page bounds what its records can have been written at."""
+    believable = datetime(2026, 3, 2, 8, 5, tzinfo=UTC)
+    future = measurement("future", at(MONDAY, 8), updated_at="2999-01-01T00:00:00Z")
+    source = ScriptedSource({"measurements": [body(measurement("a", at(MONDAY, 7)), future), body(future)]}, until=believable)
+    for _ in range(2):  # the second walk lands pages that are known
+        report = land_source(source, SITE, plant.landing, plant.ledger)
+        assert plant.ledger.watermark("mes", "measurements") == "2026-03-02T07:00:00.000000Z"
+        assert plant.ledger.newest() <= believable
+    assert report.pages == 2
+    assert plant.raw(MONDAY)["record_id"].to_list() == ["a", "future"]
 
 
 def test_a_correction_touches_its_date_and_the_earlier_revision_stays(plant: Plant) -> None:

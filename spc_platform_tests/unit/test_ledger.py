@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -74,6 +75,23 @@ def test_the_digest_is_that_of_the_set_of_pages(tmp_path: Path) -> None:
     assert straight.change_digest(MONDAY) == reverse.change_digest(MONDAY)
     land(reverse, "p5", records(("r5", 1, MONDAY)))
     assert straight.change_digest(MONDAY) != reverse.change_digest(MONDAY)
+
+
+def test_pages_of_equal_bytes_from_two_files_are_two_and_a_refused_one_is_forgotten_alone(ledger: Ledger) -> None:
+    first, second = (replace(landed("p1"), origin=name) for name in ("monday.txt", "tuesday.txt"))
+    batch = ledger.open_batch("mes", "measurements")
+    for page in (first, second, second):
+        ledger.refuse_page(batch, page, "no table")
+    ledger.close_batch(batch, None, error="no table")
+    assert ledger.status()["unreadable_pages"].to_list() == [2]
+    ledger.land_page(batch, second, {"raw_measurement": records(("b", 1, TUESDAY))}, mutable=True)
+    assert ledger.status().select("pages", "unreadable_pages").rows() == [(2, 1)]
+    assert ledger.known_page(first) is None
+    ledger.land_page(batch, first, {"raw_measurement": records(("a", 1, MONDAY), ("c", 1, TUESDAY))}, mutable=True)
+    assert [page.origin for page in ledger.pages("raw_measurement", TUESDAY)] == ["monday.txt", "tuesday.txt"]
+    assert [page.origin for page in ledger.pages("raw_measurement", MONDAY)] == ["monday.txt"]
+    assert ledger.sources_of("p1") == [("mes", 10)]
+    assert {pending.production_date: pending.n_pages for pending in ledger.pending()} == {MONDAY: 1, TUESDAY: 2}
 
 
 def test_a_failed_page_leaves_nothing(ledger: Ledger) -> None:

@@ -13,6 +13,7 @@ import time
 import traceback
 import tracemalloc
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,29 @@ def test_the_walk_asks_from_the_watermark_less_the_overlap(tmp_path: Path) -> No
     with serving(three_pages) as mes:
         bodies(source(mes.url, tmp_path), "2026-11-02T07:00:30+01:00")
     assert {request.query["updated_since"] for request in mes.data_requests} == {"2026-11-02T05:59:30.000000Z"}
+
+
+def test_an_update_later_than_the_page_s_own_time_is_no_news_and_bounds_nothing(tmp_path: Path) -> None:
+    """A record dated 2999 stays first after any watermark: it must neither be news for ever nor hide the next one."""
+    future = record(9, updated_at="2999-01-01T00:00:00Z")
+    said = {"data": [future], "next_cursor": None, "server_time": "2026-11-02T07:00:00+01:00"}
+    after = "2026-11-02T05:00:00Z"
+    with serving(lambda request: answer(said)) as mes:
+        opened = source(mes.url, tmp_path, pagination={"limit_param": ""})
+        assert opened.has_news(MEASUREMENTS, after) is None
+        [landed] = opened.walk(MEASUREMENTS, after)
+        assert landed.credible_until == datetime(2026, 11, 2, 6, 5, tzinfo=UTC)
+        said["data"] = [record(1), future]
+        assert opened.has_news(MEASUREMENTS, after) == "2026-11-02T06:00:01.000000Z"
+        wide = source(mes.url, tmp_path, limits={"future_s": 60.0})
+        assert next(wide.walk(MEASUREMENTS, after)).credible_until == datetime(2026, 11, 2, 6, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("said", [None, "", "noon", "2026-11-02T07:00:00", 17, "9999-12-31T23:59:59Z", {}])
+def test_a_page_that_does_not_say_its_time_as_an_instant_bounds_no_update(tmp_path: Path, said: Any) -> None:
+    with serving(lambda request: answer({**page(1), "server_time": said})) as mes:
+        [landed] = source(mes.url, tmp_path).walk(MEASUREMENTS, None)
+    assert landed.credible_until is None
 
 
 def test_next_links_of_the_source_are_followed(tmp_path: Path) -> None:
