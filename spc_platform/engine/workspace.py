@@ -95,6 +95,15 @@ class Workspace:
         """Changes not yet applied, on dates that the site keeps; others (say, a clock in the year 2000) stay landed only."""
         return [change for change in self.ledger.pending() if self._keeps(change.production_date)]
 
+    def unmade(self) -> list[date]:
+        """Dates between the first and the last touched one that no run has made: they exist as empty once made."""
+        touched = self.production_dates()
+        if not touched:
+            return []
+        span = (touched[-1] - touched[0]).days
+        between = (touched[0] + timedelta(days=offset) for offset in range(span + 1))
+        return [day for day in between if not self.lake.has("measurement", day)]
+
     def resources_with_news(self, source_id: str) -> list[str]:
         """Names of the source's resources that have something newer than their watermark. Raises SpcError when it is away."""
         config = self.site.source(source_id)

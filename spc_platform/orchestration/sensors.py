@@ -5,6 +5,7 @@ They observe and ask; they read no data and do no long I/O in a tick. What follo
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from datetime import date
 
 import dagster as dg
 
@@ -17,13 +18,13 @@ from spc_platform.orchestration.resources import WorkspaceResource
 LANDING_TAG = "spc/landing"
 
 
-def plan_runs(pending: Sequence[PendingDate]) -> list[dg.RunRequest]:
-    """One run request per run of consecutive touched dates.
+def plan_runs(pending: Sequence[PendingDate], unmade: Sequence[date] = ()) -> list[dg.RunRequest]:
+    """One run request per run of consecutive touched dates; a date between them that no run has made is made as empty.
 
     The run_key holds the digest of the change-set: Dagster remembers keys for ever, so a key made of dates
     alone would silently skip late data.
     """
-    known = {change.production_date: change.digest for change in pending}
+    known = dict.fromkeys(unmade, "empty") | {change.production_date: change.digest for change in pending}
     requests = []
     for first, end in contiguous(known):
         digests = [known[day] for day in sorted(known) if first <= day <= end]
@@ -44,7 +45,9 @@ def batch_sensor(job: object) -> dg.SensorDefinition:
         "late records, corrections and both dates of a moved record included.",
     )
     def landed_batches(workspace: WorkspaceResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        requests = plan_runs(workspace.open().pending())
+        plant = workspace.open()
+        pending = plant.pending()
+        requests = plan_runs(pending, plant.unmade() if pending else ())
         if not requests:
             yield dg.SkipReason("every landed page has been applied")
         yield from requests

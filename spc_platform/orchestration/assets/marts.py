@@ -50,7 +50,7 @@ class _MartsTranslator(DagsterDbtTranslator):  # type: ignore[misc]
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
         return [self.site.owner]
 
-    def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition:
+    def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition[Any]:
         return follows_quiet_upstream()
 
 

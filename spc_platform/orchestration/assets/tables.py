@@ -41,7 +41,7 @@ def _checks_of(step: Step) -> list[dg.AssetCheckSpec]:
 
 
 def _specs_of(step: Step, site: Site, extra_deps: Sequence[str]) -> list[dg.AssetSpec]:
-    condition = follows_new_data() if step.name in FOLLOWS_NEW_DATA else None
+    condition = follows_new_data(partitioned=step.partitioned) if step.name in FOLLOWS_NEW_DATA else None
     specs = []
     for name in step.outputs:
         table = LAKE_TABLES[name]
