@@ -98,7 +98,7 @@ def brisk_site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copytree(SITE, folder)
     sources = folder / "sources.toml"
     text = sources.read_text()
-    text = re.sub(r"page_size = \d+", "page_size = 1000", text)
+    text = re.sub(r"page_size = \d+", "page_size = 400", text)
     text = re.sub(r"requests_per_s = \d+", "requests_per_s = 0\nbackoff_s = 0.01\nbackoff_max_s = 0.02", text)
     text = re.sub(r"breaker_failures = \d+", "breaker_failures = 50", text)
     sources.write_text(text)
