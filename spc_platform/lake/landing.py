@@ -224,8 +224,9 @@ def land_source(
             except (PermanentError, ContractError) as error:
                 failures.append(error)
     if failures:
-        for further in failures[1:]:
-            failures[0].add_note(f"and: {further}")
+        for further in dict.fromkeys(map(str, failures[1:])):
+            if further != str(failures[0]):
+                failures[0].add_note(f"and: {further}")
         raise failures[0]
     return LandingReport(source_id, tuple(reports))
 

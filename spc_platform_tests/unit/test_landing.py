@@ -408,3 +408,15 @@ def test_two_contents_of_one_revision_keep_the_raw_contract(plant: Plant) -> Non
     plant.land(body(measurement("a", at(MONDAY, 8), 5.0), measurement("a", at(MONDAY, 8), 7.0)))
     assert plant.raw(MONDAY).height == 2
     assert rule_failures(RAW_MEASUREMENT, plant.raw(MONDAY)) == []
+
+
+def test_a_failure_that_all_resources_share_is_said_once(plant: Plant) -> None:
+    away = PermanentError("no such folder")
+    source = ScriptedSource({"measurements": [away], "telemetry": [PermanentError("no such folder")]})
+    with pytest.raises(PermanentError) as caught:
+        land_source(source, SITE, plant.landing, plant.ledger)
+    assert getattr(caught.value, "__notes__", []) == []
+    other = ScriptedSource({"measurements": [away], "telemetry": [PermanentError("403")]})
+    with pytest.raises(PermanentError) as caught:
+        land_source(other, SITE, plant.landing, plant.ledger)
+    assert [note for note in caught.value.__notes__ if "403" in note]
