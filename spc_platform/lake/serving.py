@@ -123,11 +123,6 @@ class Serving:
         """Return the name of the version that the link points at."""
         return self._link.readlink().name if self.current() else None
 
-    def built(self) -> list[str]:
-        """List the versions that are built but not published, the oldest build first."""
-        folders = [path.parent for path in self._versions.glob(f"{_BUILD}*/{DATABASE}")]
-        return [folder.name.removeprefix(_BUILD) for folder in sorted(folders, key=_last_change)]
-
     def versions(self) -> list[str]:
         """List the published versions, the oldest publication first."""
         if not self._versions.is_dir():

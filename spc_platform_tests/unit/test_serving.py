@@ -177,24 +177,9 @@ def test_a_build_that_stopped_half_way_is_refused(serving: Serving) -> None:
     build(database, "v0002", 2)
     with duckdb.connect(database) as connection:
         connection.execute("CREATE SCHEMA lake")
-    assert serving.built() == ["v0002"]
     with pytest.raises(LakeError, match="failed or is not finished"):
         serving.publish("v0002", {})
     assert serving.current_version() == "v0001"
-
-
-def test_builds_that_wait_for_publication_are_listed_oldest_first(serving: Serving) -> None:
-    assert serving.built() == []
-    for version, age in (("v2", 10), ("v1", 20)):
-        database = serving.build_path(version)
-        build(database, version, 1)
-        changed = time.time() - age
-        for path in (database, database.parent):
-            os.utime(path, (changed, changed))
-    serving.build_path("v0")
-    assert serving.built() == ["v1", "v2"], "a directory without a database is not a build"
-    serving.publish("v2", {})
-    assert serving.built() == ["v1"]
 
 
 def test_an_empty_or_missing_build_is_refused(serving: Serving) -> None:

@@ -1,4 +1,8 @@
-"""Marts: one `dbt build` over the lake into a fresh file, then its publication as a serving version."""
+"""Marts: one `dbt build` over the lake into a fresh file, and its publication as a serving version.
+
+One asset definition that is made as a whole: readers are given one file, and a file of which only some
+tables are new would mix two states of the plant.
+"""
 
 import os
 import sys
@@ -13,6 +17,7 @@ from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtC
 from dagster_duckdb import DuckDBResource
 
 from spc_platform.contracts import LAKE_TABLES
+from spc_platform.engine import Workspace
 from spc_platform.lake.marts import drop_lake, register_lake
 from spc_platform.orchestration.assets.tables import FRESHNESS
 from spc_platform.orchestration.automation import follows_quiet_upstream
@@ -20,9 +25,14 @@ from spc_platform.orchestration.resources import WorkspaceResource
 from spc_platform.settings import Settings
 from spc_platform.site import Site
 
-
 LONGEST_BI_SESSION_S = 3600.0
 """A version younger than this may still be open in a client, and is kept whatever their number."""
+
+_READABLE = dg.AssetCheckSpec(
+    "readable",
+    asset="serving_publication",
+    description="The published file opens read-only and holds the rows that its manifest states.",
+)
 
 
 def dbt_resource(settings: Settings) -> DbtCliResource:
@@ -33,7 +43,7 @@ def dbt_resource(settings: Settings) -> DbtCliResource:
 
 
 class _MartsTranslator(DagsterDbtTranslator):  # type: ignore[misc]
-    """Names and rules of the dbt models in our graph: mart keys, group, owner, condition and freshness."""
+    """Names of the dbt models in our graph: mart keys, group and owner."""
 
     def __init__(self, site: Site) -> None:
         super().__init__(DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True))
@@ -50,36 +60,41 @@ class _MartsTranslator(DagsterDbtTranslator):  # type: ignore[misc]
     def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
         return [self.site.owner]
 
-    def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition[Any]:
-        return follows_quiet_upstream()
-
 
 def marts_assets(settings: Settings, site: Site) -> list[Any]:
-    """The dbt models as assets, the publication of the file that they build, and its check."""
+    """The site folder as the marts see it, the dbt models, and the publication of the file that they build."""
 
-    @dbt_assets(
-        manifest=settings.dbt / "target" / "manifest.json",
+    @dbt_assets(manifest=settings.dbt / "target" / "manifest.json", dagster_dbt_translator=_MartsTranslator(site))
+    def models() -> Iterator[Any]:
+        """Only its specifications are used: as it stands it could be materialized in parts."""
+        yield
+
+    model_specs = list(models.specs)
+    publication = _publication_spec(site, model_specs)
+
+    @dg.multi_asset(
         name="marts",
-        dagster_dbt_translator=_MartsTranslator(site),
+        specs=[*model_specs, publication],
+        check_specs=[*models.check_specs, _READABLE],
         pool="serving",
     )
     def marts(context: dg.AssetExecutionContext, workspace: WorkspaceResource, dbt: DbtCliResource) -> Iterator[Any]:
-        if context.is_subset:
-            raise dg.Failure(
-                "The marts are built and published as one file: materialize all of the group marts.", allow_retries=False
-            )
         plant = workspace.open()
-        version = _version(context.run.run_id)
+        version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{context.run.run_id[:8]}"
         database = plant.serving.build_path(version)
-        files = {name: plant.lake.paths(name) for name in LAKE_TABLES}
-        register_lake(database, files, plant.site.tables)
+        register_lake(database, {name: plant.lake.paths(name) for name in LAKE_TABLES}, plant.site.tables)
         os.environ.update(SPC_DBT_DATABASE=str(database), SPC_PUBLISHED_VERSION=version, SPC_RUN_ID=context.run.run_id)
         target = plant.settings.data / "dbt" / version
         yield from dbt.cli(["build"], context=context, target_path=target).stream()
         drop_lake(database)
         rmtree(target)
+        yield _publish(plant, version, context.run.run_id)
 
-    folder = dg.AssetSpec(
+    return [_folder_spec(site), marts]
+
+
+def _folder_spec(site: Site) -> dg.AssetSpec:
+    return dg.AssetSpec(
         "site",
         description="The site folder: equipment, calendar, characteristics, specifications. Edited by people, read by every step.",
         group_name="landing",
@@ -87,17 +102,14 @@ def marts_assets(settings: Settings, site: Site) -> list[Any]:
         kinds={"toml", "csv"},
         metadata={"folder": dg.MetadataValue.path(str(site.folder)), "site_id": site.site_id},
     )
-    return [folder, marts, _publication(site, [spec.key for spec in marts.specs])]
 
 
-def _version(run_id: str) -> str:
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{run_id[:8]}"
-
-
-def _publication(site: Site, marts: list[dg.AssetKey]) -> dg.AssetsDefinition:
-    @dg.asset(
-        name="serving_publication",
-        deps=marts,
+def _publication_spec(site: Site, models: list[dg.AssetSpec]) -> dg.AssetSpec:
+    """The publication follows every lake table that any model reads, and waits until all of them are quiet."""
+    read = sorted({dep.asset_key for spec in models for dep in spec.deps if dep.asset_key.to_user_string() in LAKE_TABLES})
+    return dg.AssetSpec(
+        "serving_publication",
+        deps=[*(spec.key for spec in models), *read],
         group_name="marts",
         owners=[site.owner],
         kinds={"duckdb"},
@@ -105,44 +117,34 @@ def _publication(site: Site, marts: list[dg.AssetKey]) -> dg.AssetsDefinition:
         "the link `current` is repointed atomically, so readers never meet a lock or a half-written file.",
         automation_condition=follows_quiet_upstream(),
         freshness_policy=FRESHNESS,
-        check_specs=[
-            dg.AssetCheckSpec(
-                "readable",
-                asset="serving_publication",
-                description="The published file opens read-only and holds the rows that its manifest states.",
+    )
+
+
+def _publish(plant: Workspace, version: str, run_id: str) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    published = plant.serving.publish(version, {"run_id": run_id, "site": plant.site.site_id})
+    plant.serving.prune(keep=plant.settings.keep_versions, min_age_s=LONGEST_BI_SESSION_S)
+    counted = _row_counts(published.database)
+    rows = sum(counted.values())
+    return dg.MaterializeResult(
+        asset_key="serving_publication",
+        metadata={
+            "version": version,
+            "path": dg.MetadataValue.path(str(published.database)),
+            "dagster/row_count": rows,
+            "marts": len(counted),
+        },
+        check_results=[
+            dg.AssetCheckResult(
+                asset_key="serving_publication",
+                check_name="readable",
+                passed=counted == published.rows,
+                description=f"{len(counted)} marts, {rows} rows",
             )
         ],
-        pool="serving",
     )
-    def serving_publication(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        plant = workspace.open()
-        built = plant.serving.built()
-        if not built:
-            raise dg.Failure("No marts are built that are not published: materialize the group marts.", allow_retries=False)
-        version = built[-1]
-        publication = plant.serving.publish(version, {"run_id": context.run.run_id, "site": plant.site.site_id})
-        plant.serving.prune(keep=plant.settings.keep_versions, min_age_s=LONGEST_BI_SESSION_S)
-        counted = _row_counts(publication.database)
-        return dg.MaterializeResult(
-            metadata={
-                "version": version,
-                "path": dg.MetadataValue.path(str(publication.database)),
-                "dagster/row_count": sum(counted.values()),
-                "marts": len(counted),
-            },
-            check_results=[
-                dg.AssetCheckResult(
-                    check_name="readable",
-                    passed=counted == publication.rows,
-                    description=f"{len(counted)} marts, {sum(counted.values())} rows",
-                )
-            ],
-        )
-
-    return serving_publication
 
 
-def _row_counts(database: Any) -> dict[str, int]:
+def _row_counts(database: Path) -> dict[str, int]:
     """Rows of every mart, read as a BI client would: read-only."""
     resource = DuckDBResource(database=str(database), connection_config={"access_mode": "READ_ONLY"})
     with resource.get_connection() as connection:
