@@ -136,6 +136,18 @@ def test_every_reason_of_a_record_is_named_in_column_order() -> None:
     assert frame.select("revision", "updated_at", "is_deleted").row(0) == (1, None, False)
 
 
+@pytest.mark.parametrize("digits", [30, 400, 401, 5000])
+def test_an_integer_of_any_length_spoils_its_field_at_most(digits: int) -> None:
+    """Python refuses to read integers of more than 4300 digits; polars those of more than 128 bits."""
+    number = "7" * digits
+    frame = rows(with_token("rev", number), row(id="M2", rev="@").replace('"@"', "2"), with_token("id", number))
+    assert frame["decode_error"][0] == "revision:NOT_AN_INTEGER"
+    assert frame["decode_error"][1] is None
+    assert frame["record_id"][2] == number or frame["decode_error"][2] == "record_id:NOT_A_TEXT"
+    value = rows(with_token("value", number))
+    assert value["decode_error"].to_list() == ([None] if digits == 30 else ["value:NOT_FINITE"])
+
+
 @pytest.mark.parametrize("record", ["5", '"text"', "null", "[1, 2]", "NaN"])
 def test_a_record_that_is_no_object_is_named_by_its_content(record: str) -> None:
     body = b'{"data": [' + row().encode() + b", " + record.encode() + b"]}"
