@@ -6,7 +6,6 @@ by seconds; lines are neither reordered nor corrected here.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +16,7 @@ from spc_platform.contracts.raw import PAYLOAD
 from spc_platform.contracts.table import UTC as UTC_DTYPE
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Resource
+from spc_platform.sources.identity import content_names
 
 NO_VALUE = "UNAVAILABLE"
 """What MTConnect reports for an item whose value is not known."""
@@ -62,7 +62,7 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
     sound = _at_window_start(lines.filter(pl.col("problem").is_null()), resource.options, origin)
     rows = _READERS[table](sound, resource.options, origin)
     if table == resource.tables[0]:
-        rows = pl.concat([rows, _unreadable(malformed, body)], how="diagonal")
+        rows = pl.concat([rows, _unreadable(malformed, resource.options)], how="diagonal")
     return _conformed(rows, resource, table)
 
 
@@ -206,11 +206,12 @@ _READERS = {
 }
 
 
-def _unreadable(lines: pl.DataFrame, body: bytes) -> pl.DataFrame:
-    page = hashlib.sha256(body).hexdigest()[:16]
+def _unreadable(lines: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
+    place = pl.col("updated_at").dt.to_string("iso").fill_null("")
+    said = lines.select(pl.concat_str(pl.lit(str(options["equipment_id"])), place, "line", separator=":")).to_series()
     return lines.select(
         "page_row",
-        record_id=pl.concat_str(pl.lit(f"page-{page}:line-"), pl.col("page_row").cast(pl.String)),
+        record_id=content_names(said),
         updated_at="updated_at",
         decode_error="problem",
         raw_record=pl.col("line").str.slice(0, _KEPT_TEXT),

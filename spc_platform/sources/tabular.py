@@ -15,6 +15,7 @@ from spc_platform.contracts.raw import PAYLOAD
 from spc_platform.contracts.table import UTC as UTC_DTYPE
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Resource
+from spc_platform.sources.identity import content_names
 
 LAYOUTS = ("long", "wide", "matrix")
 
@@ -56,6 +57,8 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
     - ``lists``: {canonical column: [value of part 1, value of part 2, …]} in the order of a matrix's parts.
     - ``number_formats``: {column: "02d"}, leading zeros for whole numbers used in a filled text.
 
+    A row without ``record_id`` is named by its cells, so a file that grew repeats its records; equal rows stay apart.
+    Where the field is mapped, an empty cell is ``record_id:MISSING``.
     Times without zone are read in ``resource.zone``; without one they are ``NO_ZONE``. A cell that does
     not fit its column is empty and named in ``decode_error``, its row kept with its text; a page that
     cannot be read at all, or lacks a mapped column, is one such row.
@@ -63,7 +66,7 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
     try:
         cells = _cells(resource, body)
         rows = _arranged(cells, resource)
-        return _typed(rows, resource, table, body)
+        return _typed(rows, resource, table)
     except _UnreadableError as error:
         return _unreadable(table, body, str(error))
 
@@ -162,27 +165,31 @@ def _matrix(cells: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
     return long.join(parts, on="part", how="left", maintain_order="left").drop("part")
 
 
-def _typed(rows: pl.DataFrame, resource: Resource, table: str, body: bytes) -> pl.DataFrame:
+def _typed(rows: pl.DataFrame, resource: Resource, table: str) -> pl.DataFrame:
     schema = _LINEAGE | {column.name: column.dtype for column in PAYLOAD[table]}
     rows = _with_number_formats(rows, resource.options).with_row_index("_index")
-    page = hashlib.sha256(body).hexdigest()[:16]
     texts = {name: _source_text(rows, source) for name, source in resource.fields.items() if name in schema}
     texts |= {name: pl.lit(str(value)) for name, value in resource.options.get("constants", {}).items() if name in schema}
     texts |= {name: _listed(rows, values) for name, values in resource.options.get("lists", {}).items() if name in schema}
-    texts.setdefault("record_id", pl.format("page-{}:{}", pl.lit(page), pl.col("_index")))
+    texts.setdefault("record_id", pl.lit(None, dtype=pl.String))
     texts.setdefault("revision", pl.lit("1"))
     texts.setdefault("is_deleted", pl.lit("false"))
     said = rows.select("_index", *(text.alias(name) for name, text in texts.items()))
     typed = said.select("_index", *(_cast(name, schema[name], resource.zone) for name in texts))
     problems = pl.DataFrame([_problem(name, schema[name], resource.zone, said[name], typed[name]) for name in texts])
+    if "record_id" in resource.fields:
+        unnamed = pl.when(said["record_id"].is_null()).then(pl.lit("record_id:MISSING"))
+        problems = problems.with_columns(record_id=unnamed)
     if _WIDTH in rows.columns:
         problems = problems.with_columns(rows[_WIDTH])
     joined = pl.concat_str(pl.all(), separator=";", ignore_nulls=True)
     record = pl.concat_str([pl.col(name).fill_null("") for name in rows.columns if not name.startswith("_")], separator="|")
+    names = content_names(rows.select(record).to_series())
     flagged = typed.with_columns(
         decode_error=problems.select(pl.when(joined != "").then(joined)).to_series(),
         raw_record=rows.select(record.str.slice(0, 500)).to_series(),
         page_row=pl.col("_index").cast(pl.Int64),
+        record_id=pl.coalesce("record_id", names),
     ).with_columns(raw_record=pl.when(pl.col("decode_error").is_not_null()).then("raw_record"))
     missing = {name: pl.lit(None, dtype=dtype) for name, dtype in schema.items() if name not in flagged.columns}
     return flagged.with_columns(**missing).select(pl.col(name).cast(dtype) for name, dtype in schema.items())

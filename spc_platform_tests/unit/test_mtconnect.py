@@ -87,9 +87,11 @@ def test_snapshots_of_two_idle_days_are_two_records() -> None:
 
 def test_a_longer_delivery_of_the_same_log_repeats_the_same_records() -> None:
     lines = LOG.splitlines(keepends=True)
-    good = [line for line in lines if line != b"2017\n"]
-    short, whole = (decode(resource(), "raw_telemetry", b"".join(part)) for part in (good[:5], good))
+    again = [*lines, b"2017\n", b"2017-05-02T09:03:00Z|Feed_Rate|1\n", b"2017\n"]
+    short, whole = (decode(resource(), "raw_telemetry", b"".join(part)) for part in (lines, again))
+    assert short["decode_error"].null_count() == short.height - 2
     assert short.equals(whole.head(short.height))
+    assert whole["record_id"].n_unique() == whole.height == short.height + 3
 
 
 def test_a_log_of_one_operation_is_a_work_order_and_a_counted_part() -> None:

@@ -70,6 +70,22 @@ def test_columns_are_mapped_filled_and_typed() -> None:
     assert rows["decode_error"].null_count() == 2
 
 
+def test_a_file_that_grew_repeats_its_rows_under_their_names_and_equal_rows_stay_apart() -> None:
+    twice = LONG + LONG.splitlines(keepends=True)[-1]
+    before, after = (decode(resource(), "raw_measurement", body) for body in (twice, twice + b"2026-03-03,S1,bore,42,9\n"))
+    assert before["record_id"].n_unique() == 3
+    assert after.head(3).equals(before)
+    assert after["record_id"].n_unique() == 4
+
+
+def test_an_empty_cell_where_the_identity_stands_is_named_and_costs_no_other_row() -> None:
+    fields = FIELDS | {"record_id": "result"}
+    rows = decode(resource(fields), "raw_measurement", LONG.replace(b"41.99", b""))
+    assert rows["decode_error"].to_list() == ["record_id:MISSING", None]
+    assert rows["record_id"][0].startswith("unnamed-")
+    assert rows["record_id"][1] == "42.01"
+
+
 def test_a_time_without_zone_is_read_in_the_declared_zone_or_named() -> None:
     local = LONG.replace(b"2026-03-02T06:00:00Z", b"2026-03-29T02:30:00").replace(b"07:00:00+01:00", b"07:00:00.5")
     without = decode(resource(), "raw_measurement", local)
