@@ -42,7 +42,8 @@ NOT_MEASURED = """## Not measured
 
 def _machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{os.cpu_count()} cores ({platform.machine()}), {memory:.0f} GiB, {platform.system()}, Python {platform.python_version()}"
+    cores = f"{os.cpu_count()} cores ({platform.machine()})"
+    return f"{cores}, {memory:.0f} GiB, {platform.system()}, Python {platform.python_version()}"
 
 
 def _document(results: list[Result]) -> str:

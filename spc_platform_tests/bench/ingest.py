@@ -79,9 +79,9 @@ def bench() -> Result:
     report, first, again = _landing()
     with landed_workspace("ingest-partitions") as workspace:
         rows = _partitions(workspace)
+    rates = (report.pages / first.wall, report.records / first.wall, report.bytes / 1e6 / first.wall)
     landing = [
-        ("first landing", number(report.pages), number(report.records), *first.columns, number(report.pages / first.wall))
-        + (number(report.records / first.wall), number(report.bytes / 1e6 / first.wall)),
+        ("first landing", number(report.pages), number(report.records), *first.columns, *map(number, rates)),
         ("second walk, overlap only", "", "", *again.columns, "", "", ""),
     ]
     return Result(

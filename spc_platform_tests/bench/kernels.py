@@ -32,7 +32,7 @@ _SCAN = "baseline: scan of the needed columns"
 def _rows(taken: dict[str, Timing], rows: dict[str, int], scale: dict[str, float]) -> list[tuple[str, ...]]:
     """One line per call; a call that saw a sample is scaled and says so in its name."""
     base = taken[_SCAN].wall
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for name, timing in taken.items():
         times = scale.get(name, 1.0)
         scaled = Timing(timing.wall * times, timing.cpu * times)
@@ -62,7 +62,7 @@ def _spc() -> Figures:
         "capability": lambda: capability(subgroups, violations, limits, site),
     }
     small = subgroups.height
-    rows = {name: small for name in calls} | {_SCAN: measured.height, loop: measured.height, "form_subgroups": measured.height}
+    rows = dict.fromkeys(calls, small) | {_SCAN: measured.height, loop: measured.height, "form_subgroups": measured.height}
     scale = {loop: synthetic.CHARTS / baselines.SAMPLE}
     title = f"{synthetic.CHARTS:,} charts, {measured.height:,} measurements, {small:,} subgroups of five"
     return Figures(title, COLUMNS, _rows(side_by_side(calls, 5), rows, scale))
