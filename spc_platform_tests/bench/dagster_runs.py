@@ -63,7 +63,7 @@ def _storing_timed(opened: dg.DagsterInstance, run: Run) -> Iterator[None]:
     try:
         yield
     finally:
-        del opened.handle_new_event  # type: ignore[method-assign]
+        del opened.handle_new_event
 
 
 def execute(job: dg.JobDefinition, opened: dg.DagsterInstance, first: date, last: date) -> Run:
@@ -85,5 +85,5 @@ def execute(job: dg.JobDefinition, opened: dg.DagsterInstance, first: date, last
     run.steps, run.checks = len(finished), len(evaluations)
     run.in_steps_s = sum(event.step_success_data.duration_ms for event in finished) / 1e3
     logs = opened.all_logs(result.run_id)
-    run.events = Counter(entry.dagster_event.event_type_value if entry.is_dagster_event else "log line" for entry in logs)
+    run.events = Counter(entry.dagster_event.event_type_value if entry.dagster_event else "log line" for entry in logs)
     return run
