@@ -9,6 +9,7 @@ from functools import cached_property
 
 import polars as pl
 
+from spc_platform.errors import LakeError
 from spc_platform.lake.landing import Landing
 from spc_platform.lake.ledger import Ledger, PendingDate
 from spc_platform.lake.serving import Serving
@@ -35,7 +36,12 @@ class Workspace:
     def open(cls, settings: Settings) -> Workspace:
         """Opens (and creates where missing) the workspace. Raises SiteError when the site folder is wrong."""
         site = load_site(settings.site)
-        settings.data.mkdir(parents=True, exist_ok=True)
+        try:
+            settings.data.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LakeError(
+                f"data folder {settings.data} cannot be made: {error.strerror}; set SPC_DATA to a folder that may be written"
+            ) from error
         ledger = Ledger(settings.ledger_path)
         return cls(
             settings,
