@@ -65,8 +65,7 @@ def running_plant() -> Iterator[str]:
         text=True,
     )
     try:
-        assert process.stdout is not None
-        announced = re.search(r"MES (\S+), admin (\S+),", process.stdout.readline())
+        announced = re.search(r"MES (\S+), admin (\S+),", process.stdout.readline() if process.stdout else "")
         if announced is None:
             raise PermanentError("the embedded plant did not start; run `spc plant` to see why")
         os.environ["SPC_SOURCE_URL"] = json.dumps({"mes": announced[1]})

@@ -15,11 +15,12 @@ console = Console(highlight=False)
 def run_doctor() -> int:
     """Exit code 0 when the site folder is valid and every source answers; 1 otherwise."""
     plant = Workspace.open(Settings())
-    console.print(f"site {plant.site.site_id}: {plant.site.name}, {plant.site.zone}, from {plant.site.first_production_date}")
-    for line in describe(plant.site):
+    site = plant.site
+    console.print(f"site {site.site_id}: {site.name}, {site.zone}, from {site.first_production_date}")
+    for line in describe(site):
         console.print(f"  {line}")
     silent = 0
-    for source in plant.site.sources:
+    for source in site.sources:
         try:
             news = plant.resources_with_news(source.source_id)
         except SpcError as error:
@@ -37,8 +38,8 @@ def run_status() -> int:
     failing = plant.verdicts.failed()
     for source in plant.ledger.status().iter_rows(named=True):
         console.print(
-            f"source {source['source_id']}: {source['pages']} pages, {source['records']} records, newest {source['newest_at']}, "
-            f"last success {source['last_success_at']}, last error {source['last_error'] or 'none'}"
+            f"source {source['source_id']}: {source['pages']} pages, {source['records']} records, "
+            f"newest {source['newest_at']}, last success {source['last_success_at']}, last error {source['last_error'] or 'none'}"
         )
     console.print(f"pending production dates: {', '.join(str(change.production_date) for change in pending) or 'none'}")
     console.print(f"failing checks: {len(failing) or 'none'}")

@@ -69,9 +69,8 @@ def land() -> None:
     plant = Workspace.open(Settings())
     for source in plant.site.sources:
         report = land_source(open_source(source, plant.settings), plant.site, plant.landing, plant.ledger)
-        typer.echo(
-            f"{source.source_id}: {report.pages} pages, {report.records} records, {len(report.touched)} production dates"
-        )
+        counted = f"{report.pages} pages, {report.records} records, {len(report.touched)} production dates"
+        typer.echo(f"{source.source_id}: {counted}")
 
 
 @app.command()
@@ -87,9 +86,8 @@ def run(first: _Date = None, last: _Date = None) -> None:
         if (first is None or day >= first.date()) and (last is None or day <= last.date())
     ]
     outcomes = run_range(plant, dates, progress=lambda name: typer.echo(f"  {name}", err=True))
-    typer.echo(
-        f"{len(dates)} production dates, {len(outcomes)} partitions, {sum(outcome.commit.changed for outcome in outcomes)} changed"
-    )
+    changed = sum(outcome.commit.changed for outcome in outcomes)
+    typer.echo(f"{len(dates)} production dates, {len(outcomes)} partitions, {changed} changed")
 
 
 @app.command()

@@ -84,8 +84,8 @@ def _print_charts(plant: Workspace, points: pl.DataFrame, violations: pl.DataFra
     limits = plant.lake.read("spc_limits")
     location = points.filter(pl.col("panel") == "location")
     console.print(
-        f"Charts: {limits.select('characteristic_id', 'equipment_id').n_unique()} with limits, {location.height} subgroups plotted, "
-        f"{location['rules'].is_not_null().sum()} of them signal"
+        f"Charts: {limits.select('characteristic_id', 'equipment_id').n_unique()} with limits, "
+        f"{location.height} subgroups plotted, {location['rules'].is_not_null().sum()} of them signal"
     )
     by_rule = violations.group_by("rule").len().sort("len", descending=True)
     console.print("Signals by rule: " + ", ".join(f"{rule} {count}" for rule, count in by_rule.iter_rows()))
@@ -147,7 +147,8 @@ def _print_oee(elements: pl.DataFrame) -> None:
 def _print_paths(plant: Workspace, site: str) -> None:
     data = plant.settings.data
     console.print(
-        f"Files: landed pages {data / 'landing'}, lake {data / 'lake'}, marts for BI {plant.serving.root / 'current' / 'spc.duckdb'}"
+        f"Files: landed pages {data / 'landing'}, lake {data / 'lake'}, "
+        f"marts for BI {plant.serving.root / 'current' / 'spc.duckdb'}"
     )
     console.print("Next:")
     console.print("  make ui             the graph, checks and control charts in the browser, with the plant running")

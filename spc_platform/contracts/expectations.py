@@ -11,13 +11,13 @@ from typing import Any
 
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")  # read by the library while it is imported
 
-import great_expectations as gx  # noqa: E402
-import great_expectations.expectations as gxe  # noqa: E402
-import polars as pl  # noqa: E402
+import great_expectations as gx
+import great_expectations.expectations as gxe
+import polars as pl
 
-from spc_platform.contracts.core import EQUIPMENT_STATE, MEASUREMENT, PRODUCTION_COUNT, TELEMETRY, WORK_ORDER  # noqa: E402
-from spc_platform.contracts.table import Table  # noqa: E402
-from spc_platform.site import Site  # noqa: E402
+from spc_platform.contracts.core import EQUIPMENT_STATE, MEASUREMENT, PRODUCTION_COUNT, TELEMETRY, WORK_ORDER
+from spc_platform.contracts.table import Table
+from spc_platform.site import Site
 
 _TABLES: dict[str, Table] = {
     table.name: table for table in (MEASUREMENT, TELEMETRY, EQUIPMENT_STATE, PRODUCTION_COUNT, WORK_ORDER)

@@ -7,7 +7,7 @@ for all tables of all production dates would be most of a run.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandera.polars as pa
 
 
-@lru_cache(maxsize=None)
+@cache
 def _schema(name: str) -> pa.DataFrameSchema:
     from spc_platform.contracts import LAKE_TABLES
 

@@ -35,7 +35,6 @@ def run_range(
             outcomes.append(outcome)
             for check in outcome.checks:
                 if check.blocking and not check.passed:
-                    raise ContractError(
-                        f"{outcome.table} {outcome.commit.production_date or ''}: check {check.name} failed: {check.description}"
-                    )
+                    where = f"{outcome.table} {outcome.commit.production_date or ''}"
+                    raise ContractError(f"{where}: check {check.name} failed: {check.description}")
     return outcomes

@@ -42,6 +42,18 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckSpec:
+    """A check that a step reports on one of its tables."""
+
+    name: str
+    description: str
+    blocking: bool = True
+
+    def verdict(self, *, passed: bool, description: str = "", figures: Mapping[str, float | int | str] | None = None) -> Check:
+        return Check(self.name, passed, description or self.description, self.blocking, figures or {})
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a step did to one table: the commit, figures worth plotting and verdicts."""
 
@@ -66,7 +78,7 @@ class Step:
     outputs: tuple[str, ...]
     inputs: tuple[Input, ...]
     run: Callable[[Workspace, date | None], Iterable[Outcome]]
-    checks: Mapping[str, tuple[tuple[str, str, bool], ...]] = field(default_factory=dict)
+    checks: Mapping[str, tuple[CheckSpec, ...]] = field(default_factory=dict)
     version: str = "1"
     kinds: frozenset[str] = frozenset({"polars", "parquet"})
 

@@ -16,8 +16,16 @@ _NOTHING = dg.AssetSelection.assets()
 
 
 def _busy() -> Condition:
-    """True while an asset, or an ancestor up to three steps up, is being made or about to be."""
-    here = dg.AutomationCondition.in_progress() | dg.AutomationCondition.will_be_requested()
+    """True while an asset, or an ancestor up to three steps up, is being made or is about to be.
+
+    ``will_be_requested`` speaks only of assets that can share a run, which a partitioned and an unpartitioned one
+    cannot: an asset whose inputs changed in this tick therefore counts as about to be made.
+    """
+    here = (
+        dg.AutomationCondition.in_progress()
+        | dg.AutomationCondition.will_be_requested()
+        | dg.AutomationCondition.any_deps_match(dg.AutomationCondition.data_version_changed())
+    )
     busy: Condition = here
     for _ in range(_BUSY_DEPTH - 1):
         busy = here | dg.AutomationCondition.any_deps_match(busy)
@@ -41,7 +49,7 @@ def follows_new_data(*, partitioned: bool, ignoring: dg.AssetSelection = _NOTHIN
     check stops only its own run: hence the explicit terms. A partition waits until all dates of its window
     exist; an unpartitioned asset rests on all dates, of which the coming ones are always missing.
     """
-    condition: Condition = (
+    condition = (
         dg.AutomationCondition.any_deps_match(_changed()).ignore(ignoring).since_last_handled()
         & ~dg.AutomationCondition.any_deps_in_progress().ignore(ignoring)
         & ~dg.AutomationCondition.in_progress()

@@ -58,7 +58,8 @@ def daily_schedule(job: object, site: Site) -> dg.ScheduleDefinition:
         cron_schedule=f"30 {site.day_start.hour} * * *",
         execution_timezone=site.zone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Half an hour after the production day ends: makes its tables, so that a date without records exists as empty.",
+        description="Half an hour after the production day ends: makes its tables, "
+        "so that a date without records exists as empty.",
     )
     def daily_refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         day = (context.scheduled_execution_time - timedelta(days=1)).date()
@@ -67,7 +68,7 @@ def daily_schedule(job: object, site: Site) -> dg.ScheduleDefinition:
             return dg.SkipReason(f"{day} lies outside the site's production dates")
         return dg.RunRequest(run_key=f"daily:{day}", tags=range_tags(day, day))
 
-    return daily_refresh  # type: ignore[return-value]
+    return daily_refresh
 
 
 @dg.op(description=f"Deletes finished runs and their events older than {KEEP_RUNS_DAYS} days: Dagster keeps them for ever.")

@@ -23,20 +23,18 @@ COMPUTED_FROM: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
         "fill_flag": (("telemetry", "observed_at"), ("state_interval", "state")),
         "n_observed": (("telemetry", "observed_at"),),
     },
-    "measurement_flags": {
-        name: (("measurement", "value"),)
-        for name in ("iqr_low", "iqr_high", "hampel_score", "mask_reason", "is_masked", "value_cleaned")
-    },
+    "measurement_flags": dict.fromkeys(
+        ("iqr_low", "iqr_high", "hampel_score", "mask_reason", "is_masked", "value_cleaned"), (("measurement", "value"),)
+    ),
     "measurement_process": {
         "process_value": (("telemetry_aligned", "value"),),
         "lag_s": (("measurement", "measured_at"), ("telemetry_aligned", "grid_at")),
     },
     "spc_subgroups": {
-        **{name: (("measurement", "value"),) for name in ("n_observed", "mean", "m2", "range", "s", "minimum", "maximum")},
-        **{
-            name: (("measurement_flags", "is_masked"), ("measurement", "value"))
-            for name in ("n_masked", "mean_unmasked", "m2_unmasked")
-        },
+        **dict.fromkeys(("n_observed", "mean", "m2", "range", "s", "minimum", "maximum"), (("measurement", "value"),)),
+        **dict.fromkeys(
+            ("n_masked", "mean_unmasked", "m2_unmasked"), (("measurement_flags", "is_masked"), ("measurement", "value"))
+        ),
         "subgroup_id": (("measurement", "record_id"),),
         "subgroup_at": (("measurement", "measured_at"),),
         "subgroup_end_at": (("measurement", "measured_at"),),
@@ -59,8 +57,8 @@ COMPUTED_FROM: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
     },
     "spc_violations": {"rule": (("spc_subgroups", "mean"), ("spc_limits", "mu"), ("spc_limits", "sigma"))},
     "spc_capability": {
-        **{name: (("spc_subgroups", "mean"), ("spc_subgroups", "m2")) for name in ("pp", "ppk", "sigma_overall")},
-        **{name: (("spc_subgroups", "range"), ("spc_subgroups", "s")) for name in ("cp", "cpk", "sigma_within")},
+        **dict.fromkeys(("pp", "ppk", "sigma_overall"), (("spc_subgroups", "mean"), ("spc_subgroups", "m2"))),
+        **dict.fromkeys(("cp", "cpk", "sigma_within"), (("spc_subgroups", "range"), ("spc_subgroups", "s"))),
         "stability": (("spc_violations", "rule"),),
     },
     "state_interval": {
@@ -69,10 +67,10 @@ COMPUTED_FROM: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
         "duration_s": (("equipment_state", "start_at"), ("equipment_state", "end_at")),
     },
     "oee_elements": {
-        **{
-            name: (("state_interval", "duration_s"), ("state_interval", "time_element"))
-            for name in ("pot_s", "pdt_s", "pbt_s", "apt_s", "aust_s", "adet_s", "adot_s", "unknown_s")
-        },
+        **dict.fromkeys(
+            ("pot_s", "pdt_s", "pbt_s", "apt_s", "aust_s", "adet_s", "adot_s", "unknown_s"),
+            (("state_interval", "duration_s"), ("state_interval", "time_element")),
+        ),
         "minor_stop_s": (("state_interval", "duration_s"), ("state_interval", "stop_class")),
         "gq": (("production_count", "good_quantity"),),
         "sq": (("production_count", "scrap_quantity"),),

@@ -11,7 +11,10 @@ import polars as pl
 
 from spc_platform.engine import Workspace
 
+CHART = ("characteristic_id", "equipment_id")
 PICTURE_DATES = 3
+PICTURE_POINTS = 150
+"""Points of each panel, the newest: a chart of individuals has hundreds a date, and its picture would not fit."""
 MAX_BYTES = 60_000
 """Every byte goes into the event log and is loaded with the asset's page."""
 
@@ -24,10 +27,11 @@ def pictures(plant: Workspace, table: str) -> dict[str, Any]:
     points = plant.lake.read_dates("spc_points", dates).filter(pl.col("limit_version").is_not_null())
     if points.is_empty():
         return {}
+    points = points.sort("subgroup_at", "subgroup_id").group_by(*CHART, "panel", maintain_order=True).tail(PICTURE_POINTS)
     from spc_platform.report.chart import control_chart_svg
 
     chart = (
-        points.group_by("characteristic_id", "equipment_id")
+        points.group_by(CHART)
         .agg(signals=pl.col("rules").is_not_null().sum(), n=pl.len())
         .sort("signals", "n", "characteristic_id", descending=[True, True, False])
         .row(0, named=True)
@@ -40,7 +44,8 @@ def pictures(plant: Workspace, table: str) -> dict[str, Any]:
     encoded = base64.b64encode(svg.encode()).decode()
     if len(encoded) > MAX_BYTES:
         return {}
+    named = f"{chart['characteristic_id']} on {chart['equipment_id']}"
     return {
         "control_chart": dg.MetadataValue.md(f"![control chart](data:image/svg+xml;base64,{encoded})"),
-        "charted": f"{chart['characteristic_id']} on {chart['equipment_id']}: {chart['signals']} of {shown.height} points signal",
+        "charted": f"{named}: {chart['signals']} of {shown.height} points signal",
     }

@@ -14,7 +14,6 @@ from spc_platform.lake.ledger import PendingDate
 from spc_platform.orchestration.partitions import contiguous, range_tags
 from spc_platform.orchestration.resources import WorkspaceResource
 
-
 LANDING_TAG = "spc/landing"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import polars as pl
 import vl_convert
@@ -10,7 +12,7 @@ MAX_POINTS = 60
 _INK, _LIMIT, _SIGNAL, _MASKED = "#1f4e79", "#b03a2e", "#d35400", "#7f8c8d"
 
 
-def control_chart(points: pl.DataFrame, *, title: str, unit: str) -> alt.VConcatChart:
+def control_chart(points: pl.DataFrame, *, title: str, unit: str) -> Any:
     """Both panels of one chart: location above dispersion, on a common time axis.
 
     ``points`` are rows of SPC_POINTS of a single chart; the newest 60 subgroups are drawn. Signals are told
@@ -33,7 +35,7 @@ def control_chart(points: pl.DataFrame, *, title: str, unit: str) -> alt.VConcat
     return alt.vconcat(*panels, title=title, spacing=6).configure_axis(grid=False).configure_view(stroke="#cccccc")
 
 
-def _panel(points: pl.DataFrame, unit: str, height: int) -> alt.LayerChart:
+def _panel(points: pl.DataFrame, unit: str, height: int) -> Any:
     base = alt.Chart(_inline(points), width=560, height=height)
     x = alt.X("number:Q", title=None, axis=alt.Axis(labels=False, ticks=False))
     statistic = points.item(0, "statistic")
@@ -63,9 +65,9 @@ def _panel(points: pl.DataFrame, unit: str, height: int) -> alt.LayerChart:
     return alt.layer(*lines, series, marks)
 
 
-def _inline(points: pl.DataFrame) -> alt.Data:
+def _inline(points: pl.DataFrame) -> dict[str, Any]:
     columns = ["number", "value", "cl", "lcl", "ucl", "status"]
-    return alt.Data(values=points.sort("number").select(columns).to_dicts())
+    return {"values": points.sort("number").select(columns).to_dicts()}
 
 
 def control_chart_svg(points: pl.DataFrame, *, title: str, unit: str) -> str:

@@ -1,7 +1,5 @@
 """Landing: what each source said, unchanged, with a ledger row per page."""
 
-from typing import Any
-
 import dagster as dg
 
 from spc_platform.errors import PermanentError, TransientError
@@ -19,7 +17,8 @@ def landing_asset(source: Source, site: Site) -> dg.AssetsDefinition:
         group_name="landing",
         owners=[site.owner],
         kinds={source.kind},
-        description=f"Pages of source {source.source_id} ({source.kind}), landed unchanged: compressed bytes, sha256, ledger row.",
+        description=f"Pages of source {source.source_id} ({source.kind}), landed unchanged: "
+        "compressed bytes, sha256, ledger row.",
         metadata={
             "resources": ", ".join(resource.name for resource in source.resources),
             "base": source.base_url or source.root,

@@ -42,7 +42,7 @@ def dbt_resource(settings: Settings) -> DbtCliResource:
     return DbtCliResource(project_dir=str(settings.dbt), profiles_dir=str(settings.dbt), dbt_executable=executable)
 
 
-class _MartsTranslator(DagsterDbtTranslator):  # type: ignore[misc]
+class _MartsTranslator(DagsterDbtTranslator):
     """Names of the dbt models in our graph: mart keys, group and owner."""
 
     def __init__(self, site: Site) -> None:
@@ -96,7 +96,8 @@ def marts_assets(settings: Settings, site: Site) -> list[Any]:
 def _folder_spec(site: Site) -> dg.AssetSpec:
     return dg.AssetSpec(
         "site",
-        description="The site folder: equipment, calendar, characteristics, specifications. Edited by people, read by every step.",
+        description="The site folder: equipment, calendar, characteristics, specifications. "
+        "Edited by people, read by every step.",
         group_name="landing",
         owners=[site.owner],
         kinds={"toml", "csv"},

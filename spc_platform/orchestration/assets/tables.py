@@ -10,7 +10,7 @@ import dagster as dg
 from spc_platform.contracts import LAKE_TABLES
 from spc_platform.engine import Outcome, Step
 from spc_platform.engine.run import run_step
-from spc_platform.engine.steps import CONTRACT_CHECK
+from spc_platform.engine.steps import CONTRACT
 from spc_platform.orchestration.automation import follows_new_data
 from spc_platform.orchestration.metadata import (
     check_metadata,
@@ -34,9 +34,9 @@ FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn
 
 def _checks_of(step: Step) -> list[dg.AssetCheckSpec]:
     return [
-        dg.AssetCheckSpec(name=name, asset=table, description=description, blocking=blocking)
+        dg.AssetCheckSpec(name=check.name, asset=table, description=check.description, blocking=check.blocking)
         for table in step.outputs
-        for name, description, blocking in (CONTRACT_CHECK, *step.checks.get(table, ()))
+        for check in (CONTRACT, *step.checks.get(table, ()))
     ]
 
 

@@ -1,0 +1,64 @@
+"""What all steps share: the commit of a conformed frame with its contract check, and windows of inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
+
+import polars as pl
+
+from spc_platform.contracts import LAKE_TABLES
+from spc_platform.contracts.validate import pandera_failures, rule_failures
+from spc_platform.engine.step import Check, CheckSpec, Input, Outcome
+from spc_platform.engine.workspace import Workspace
+
+CORE = ("measurement", "telemetry", "equipment_state", "production_count", "work_order")
+RAW = tuple(f"raw_{name}" for name in CORE)
+
+CONTRACT = CheckSpec("contract", "Every row keeps the table's contract: columns, types, missing values, ranges, key.")
+WARN_ABOVE_SHARE = 0.05
+"""Share of refused rows, or of time without a state, from which a warning is given."""
+
+
+def outcome(
+    workspace: Workspace,
+    table: str,
+    frame: pl.DataFrame,
+    production_date: date | None,
+    inputs: Iterable[tuple[str, date | None]],
+    *,
+    figures: Mapping[str, float | int] | None = None,
+    checks: Iterable[Check] = (),
+) -> Outcome:
+    """Checks the frame against its contract, commits it and reports both."""
+    contract = LAKE_TABLES[table]
+    conformed = contract.conform(frame)
+    failures = (pandera_failures if table in CORE else rule_failures)(contract, conformed)
+    contract_check = CONTRACT.verdict(passed=not failures, description="; ".join(failures) or CONTRACT.description)
+    commit = workspace.lake.commit(table, conformed, production_date, inputs=workspace.fingerprint(inputs))
+    return Outcome(commit, figures or {}, (contract_check, *checks))
+
+
+def dated(make: Callable[[Workspace, date], Iterator[Outcome]]) -> Callable[[Workspace, date | None], Iterator[Outcome]]:
+    """The step of a partitioned table: it cannot run without a production date."""
+
+    def run(workspace: Workspace, production_date: date | None) -> Iterator[Outcome]:
+        if production_date is None:
+            raise ValueError(f"{make.__name__} makes one production date at a time: name it")
+        return make(workspace, production_date)
+
+    return run
+
+
+def own(*tables: str) -> tuple[Input, ...]:
+    """Inputs of the same production date."""
+    return tuple(Input(table) for table in tables)
+
+
+def total(series: pl.Series) -> float:
+    """Sum of a column as a float; 0 for an empty one."""
+    return float(sum_) if isinstance(sum_ := series.sum(), int | float) else 0.0
+
+
+def share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0

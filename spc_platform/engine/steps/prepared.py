@@ -1,0 +1,46 @@
+"""Streams on the grid, masks beside values, measurements with the process values of their station."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+from spc_platform.engine.step import Outcome, Step
+from spc_platform.engine.steps.common import dated, outcome, own, share
+from spc_platform.engine.workspace import Workspace
+from spc_platform.prepare.align import align_streams
+from spc_platform.prepare.join import measurement_process
+from spc_platform.prepare.mask import measurement_flags
+
+
+def _aligned(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
+    inputs = [("telemetry", production_date), ("state_interval", production_date)]
+    telemetry, states = (workspace.lake.read(table, day) for table, day in inputs)
+    first, end = workspace.day_bounds(production_date)
+    last = max(first, min(end, workspace.as_of(production_date)))
+    frame = align_streams(telemetry, workspace.site, states, first, last)
+    observed = int((frame["fill_flag"] == "observed").sum())
+    figures = {"observed_share": share(observed, frame.height)}
+    yield outcome(workspace, "telemetry_aligned", frame, production_date, inputs, figures=figures)
+
+
+def _flags(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
+    inputs = [("measurement", production_date)]
+    frame = measurement_flags(workspace.lake.read("measurement", production_date), workspace.site)
+    masked = int(frame["is_masked"].sum())
+    figures = {"masked": masked, "masked_share": share(masked, frame.height)}
+    yield outcome(workspace, "measurement_flags", frame, production_date, inputs, figures=figures)
+
+
+def _process(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
+    inputs = [("measurement", production_date), ("telemetry_aligned", production_date)]
+    measurement, aligned = (workspace.lake.read(table, day) for table, day in inputs)
+    frame = measurement_process(measurement, aligned, workspace.site)
+    yield outcome(workspace, "measurement_process", frame, production_date, inputs)
+
+
+STEPS: tuple[Step, ...] = (
+    Step("telemetry_aligned", "prepared", ("telemetry_aligned",), own("telemetry", "state_interval"), dated(_aligned)),
+    Step("measurement_flags", "prepared", ("measurement_flags",), own("measurement"), dated(_flags)),
+    Step("measurement_process", "prepared", ("measurement_process",), own("measurement", "telemetry_aligned"), dated(_process)),
+)

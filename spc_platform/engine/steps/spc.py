@@ -1,0 +1,101 @@
+"""Subgroups, limit estimates and versions, judged points, capability."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+import polars as pl
+
+from spc_platform.contracts import LAKE_TABLES
+from spc_platform.engine.step import CheckSpec, Input, Outcome, Step
+from spc_platform.engine.steps.common import dated, outcome, own, share
+from spc_platform.engine.workspace import Workspace
+from spc_platform.spc.capability import capability
+from spc_platform.spc.limits import approve_baselines, limit_estimates
+from spc_platform.spc.points import judge
+from spc_platform.spc.subgroups import form_subgroups
+
+APPEND_ONLY = CheckSpec("append_only", "No earlier limit version was altered or dropped.")
+LIMIT_ORDER = CheckSpec("limit_order", "lcl <= cl <= ucl for every judged point.")
+COMMON_CAPABILITY_GOAL = 1.33
+
+
+def _all_dates(workspace: Workspace, *tables: str) -> list[tuple[str, date | None]]:
+    return [(table, day) for table in tables for day in workspace.lake.dates(table)]
+
+
+def _subgroups(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
+    inputs = [("measurement", production_date), ("measurement_flags", production_date)]
+    measurement, flags = (workspace.lake.read(table, day) for table, day in inputs)
+    frame = form_subgroups(measurement, flags, workspace.site)
+    yield outcome(workspace, "spc_subgroups", frame, production_date, inputs)
+
+
+def _estimates(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
+    frame = limit_estimates(workspace.read_all("spc_subgroups"), workspace.site)
+    inputs = _all_dates(workspace, "spc_subgroups")
+    yield outcome(workspace, "spc_limit_estimates", frame, None, inputs, figures={"charts": frame.height})
+
+
+def _limits(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
+    before = workspace.lake.read("spc_limits")
+    frame = approve_baselines(before, workspace.read_all("spc_subgroups"), workspace.site)
+    frozen = [name for name in LAKE_TABLES["spc_limits"].names if name != "effective_to"]
+    altered = before.select(frozen).join(frame.select(frozen), on=frozen, how="anti", nulls_equal=True).height
+    check = APPEND_ONLY.verdict(passed=altered == 0, description=f"{altered} of {before.height} versions altered or dropped")
+    charts = frame.select("characteristic_id", "equipment_id").n_unique()
+    figures = {"charts": charts, "versions": frame.height}
+    inputs = _all_dates(workspace, "spc_subgroups")
+    yield outcome(workspace, "spc_limits", frame, None, inputs, figures=figures, checks=(check,))
+
+
+def _points(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
+    back = workspace.site.policies.carry_days
+    subgroups = workspace.read_window("spc_subgroups", production_date, back=back)
+    points, violations = judge(subgroups, workspace.lake.read("spc_limits"), workspace.site, production_date)
+    inputs: list[tuple[str, date | None]] = [("spc_subgroups", day) for day in workspace.window(production_date, back=back)]
+    inputs.append(("spc_limits", None))
+    disordered = points.filter((pl.col("lcl") > pl.col("cl")) | (pl.col("cl") > pl.col("ucl"))).height
+    check = LIMIT_ORDER.verdict(passed=disordered == 0, description=f"{disordered} points whose limits are out of order")
+    signals = int(points["rules"].is_not_null().sum())
+    figures = {"points_with_signal": signals, "signal_share": share(signals, points.height)}
+    yield outcome(workspace, "spc_points", points, production_date, inputs, figures=figures, checks=(check,))
+    yield outcome(workspace, "spc_violations", violations, production_date, inputs)
+
+
+def _capability(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
+    subgroups, violations = (workspace.read_all(table) for table in ("spc_subgroups", "spc_violations"))
+    frame = capability(subgroups, violations, workspace.lake.read("spc_limits"), workspace.site)
+    figures: dict[str, float | int] = {
+        "below_1_33": frame.filter(pl.col("cpk") < COMMON_CAPABILITY_GOAL).height,
+        "unstable": frame.filter(pl.col("stability") == "unstable").height,
+    }
+    lowest = frame["cpk"].min()
+    if isinstance(lowest, float):
+        figures["lowest_cpk"] = lowest
+    inputs = [*_all_dates(workspace, "spc_subgroups", "spc_violations"), ("spc_limits", None)]
+    yield outcome(workspace, "spc_capability", frame, None, inputs, figures=figures)
+
+
+STEPS: tuple[Step, ...] = (
+    Step("spc_subgroups", "spc", ("spc_subgroups",), own("measurement", "measurement_flags"), dated(_subgroups)),
+    Step("spc_limit_estimates", "spc", ("spc_limit_estimates",), own("spc_subgroups"), _estimates),
+    Step(
+        "spc_limits",
+        "spc",
+        ("spc_limits",),
+        own("spc_subgroups", "spc_limit_estimates"),
+        _limits,
+        checks={"spc_limits": (APPEND_ONLY,)},
+    ),
+    Step(
+        "spc_points",
+        "spc",
+        ("spc_points", "spc_violations"),
+        (Input("spc_subgroups", back="carry_days"), Input("spc_limits")),
+        dated(_points),
+        checks={"spc_points": (LIMIT_ORDER,)},
+    ),
+    Step("spc_capability", "spc", ("spc_capability",), own("spc_subgroups", "spc_violations", "spc_limits"), _capability),
+)
