@@ -25,9 +25,9 @@ Made by `make bench`; `python -m spc_platform_tests.bench NAME` runs one of {nam
 
 Measured {date} on {machine}; {versions}.
 
-**How to read this.** The machine was shared with other work: seconds wander by a third from run to run, ratios much less, \
-because what is compared ran alternately in the same process. CPU seconds count all threads of the process, so they can \
-exceed wall seconds. A single repetition is said to be one.
+**How to read this.** The machine was shared with other work: wall seconds can double from one run to the next. Trust ratios \
+more than seconds, and CPU ratios more than wall ratios: what is compared ran alternately in the same process. CPU seconds \
+count all threads of the process. Where only one repetition was made, it is said.
 """
 
 NOT_MEASURED = """## Not measured
