@@ -86,6 +86,7 @@ def run_demo(site: str, data: Path | None, out: Path | None) -> int:
     started = time.monotonic()
     settings = demo_settings(site, data, out)
     export(settings)
+    _require_folders(settings)
     embedded = _reads_plant(settings)
     with running_plant() if embedded else nullcontext() as admin_url:
         succeeded = _materialize(Settings())
@@ -97,6 +98,16 @@ def run_demo(site: str, data: Path | None, out: Path | None) -> int:
 
         print_summary(Settings(), admin_url, site)
     return 0
+
+
+def _require_folders(settings: Settings) -> None:
+    """Raises PermanentError before anything heavy is loaded when a source's folder is missing."""
+    from spc_platform.site.loader import load_site
+    from spc_platform.sources.files import folder, require_folder
+
+    for source in load_site(settings.site).sources:
+        if source.kind == "files":
+            require_folder(source, folder(source, settings))
 
 
 def _dates(settings: Settings) -> tuple[date, date]:
@@ -126,7 +137,7 @@ def _materialize(settings: Settings) -> bool:
             instance=instance,
             run_id=run_id,
             tags={**range_tags(first, last), "spc/demo": "true"},
-            run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             raise_on_error=False,
         )
         _print_failures(result)
@@ -137,9 +148,8 @@ def _print_failures(result: dg.ExecuteInProcessResult) -> None:
     for event in result.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
+            error = error.cause if error and error.cause else error
             console.print(f"FAILED {event.step_key}: {error.message.strip() if error else 'no message'}")
-            if error and error.cause:
-                console.print(f"       because: {error.cause.message.strip()}")
     for check in result.get_asset_check_evaluations():
         if not check.passed:
             console.print(f"         check {check.asset_key.to_user_string()}.{check.check_name}: {check.description}")

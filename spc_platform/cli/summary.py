@@ -138,7 +138,8 @@ def _print_oee(elements: pl.DataFrame) -> None:
         return
     table = Table("OEE by line", "availability", "effectiveness", "quality", "OEE", "busy h")
     for row in oee_ratios(elements, by=["work_center_id"]).iter_rows(named=True):
-        ratios = [row[name] for name in ("availability", "effectiveness", "quality", "oee")]
+        counted = row["pq"] > 0
+        ratios = [row["availability"], *(row[name] if counted else None for name in ("effectiveness", "quality", "oee"))]
         shown = ["-" if ratio is None else f"{ratio:.1%}" for ratio in ratios]
         table.add_row(row["work_center_id"], *shown, f"{row['pbt_s'] / 3600:.1f}")
     console.print(table)

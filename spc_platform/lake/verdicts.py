@@ -42,6 +42,10 @@ class Verdicts:
     def record(self, table: str, production_date: date | None, verdicts: Sequence[tuple[str, bool, str]]) -> None:
         """Remembers failed checks (name, passed, description) of one partition and forgets those that pass now."""
         day = "" if production_date is None else production_date.isoformat()
+        failing = {name for name, passed, _ in verdicts if not passed}
+        remembered = {check for _, check, on, _ in self.failed(table) if on == day}
+        if not failing and not remembered:
+            return
         with self._connection() as connection:
             connection.executemany(
                 "DELETE FROM failed_check WHERE table_name = ? AND check_name = ? AND production_date = ?",

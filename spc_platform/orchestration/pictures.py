@@ -13,7 +13,7 @@ from spc_platform.engine import Workspace
 
 CHART = ("characteristic_id", "equipment_id")
 PICTURE_DATES = 3
-PICTURE_POINTS = 150
+PICTURE_POINTS = 50
 """Points of each panel, the newest: a chart of individuals has hundreds a date, and its picture would not fit."""
 MAX_BYTES = 60_000
 """Every byte goes into the event log and is loaded with the asset's page."""

@@ -84,13 +84,7 @@ class FileSource:
         return hashlib.sha256("\n".join(unread).encode()).hexdigest() if unread else None
 
     def _files(self, resource: Resource) -> list[Path]:
-        if not self._root.is_dir():
-            raise PermanentError(
-                f"source {self.config.source_id!r}: its folder {self._root} does not exist. Put the files there, or name "
-                f'another folder with SPC_SOURCE_ROOT=\'{{"{self.config.source_id}": "/path"}}\' (or, for a relative root, '
-                "the folder of external data sets with SPC_SHARED_DATA). `spc data fetch` downloads the public NIST files.",
-                code="SPC-221",
-            )
+        require_folder(self.config, self._root)
         if not resource.path or Path(resource.path).is_absolute() or ".." in Path(resource.path).parts:
             raise PermanentError(
                 f"source {self.config.source_id!r}, resource {resource.name!r}: path {resource.path!r} must be a glob "
@@ -163,6 +157,17 @@ def folder(config: SourceConfig, settings: Settings) -> Path:
     override = settings.source_root.get(config.source_id)
     root = Path(override if override is not None else config.root).expanduser()
     return root if root.is_absolute() else settings.shared_data / root
+
+
+def require_folder(config: SourceConfig, root: Path) -> None:
+    """Raise PermanentError when the root of a files source does not exist, naming what sets it."""
+    if not root.is_dir():
+        raise PermanentError(
+            f"source {config.source_id!r}: its folder {root} does not exist. Put the files there, or name "
+            f'another folder with SPC_SOURCE_ROOT=\'{{"{config.source_id}": "/path"}}\' (or, for a relative root, '
+            "the folder of external data sets with SPC_SHARED_DATA). `spc data fetch` downloads the public NIST files.",
+            code="SPC-221",
+        )
 
 
 def _marks(watermark: str | None) -> dict[str, str]:
