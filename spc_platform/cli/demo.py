@@ -45,6 +45,7 @@ def export(settings: Settings) -> None:
         copyfile(REPOSITORY / "deploy" / "dagster.yaml", home / "dagster.yaml")
     os.environ.update(
         DAGSTER_HOME=str(home.resolve()),
+        SPC_EVENT_LOG=str(home.resolve() / "history" / "runs"),
         DAGSTER_DISABLE_TELEMETRY="1",
         DO_NOT_TRACK="1",
         SPC_SITE=str(settings.site.resolve()),

@@ -39,7 +39,8 @@ def run_status() -> int:
     for source in plant.ledger.status().iter_rows(named=True):
         console.print(
             f"source {source['source_id']}: {source['pages']} pages, {source['records']} records, "
-            f"newest {source['newest_at']}, last success {source['last_success_at']}, last error {source['last_error'] or 'none'}"
+            f"newest {source['newest_at']}, last success {source['last_success_at']}, "
+            f"last error {source['last_error'] or 'none'}"
         )
     console.print(f"pending production dates: {', '.join(str(change.production_date) for change in pending) or 'none'}")
     console.print(f"failing checks: {len(failing) or 'none'}")
