@@ -11,8 +11,9 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from datetime import date, timedelta
+from io import StringIO
 from pathlib import Path
 from shutil import copyfile
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     import dagster as dg
 
 DEMO_DATES = 14
+MOST_CHATTER = 4000
+"""Characters of dbt's own words that are shown when a run fails."""
 console = Console(stderr=True, highlight=False)
 
 
@@ -132,7 +135,8 @@ def _materialize(settings: Settings) -> bool:
     first, last = _dates(settings)
     job = build_defs(settings).resolve_job_def("everything")
     run_id = str(uuid.uuid4())
-    with dg.DagsterInstance.get() as instance, _progress(instance, run_id):
+    # dbt writes a line for each model to standard output, which belongs to the summary.
+    with dg.DagsterInstance.get() as instance, _progress(instance, run_id), redirect_stdout(StringIO()) as chatter:
         console.print(f"         one run over production dates {first} .. {last}")
         result = job.execute_in_process(
             instance=instance,
@@ -142,6 +146,8 @@ def _materialize(settings: Settings) -> bool:
             raise_on_error=False,
         )
         _print_failures(result)
+        if not result.success:
+            console.print(chatter.getvalue()[-MOST_CHATTER:])
         return result.success
 
 
