@@ -35,7 +35,7 @@ from spc_platform.lake.ledger import LandedPage, Ledger, PageOutcome
 from spc_platform.lake.record_index import NEVER, RECORDS
 from spc_platform.prepare.revisions import drop_repeats, latest_revisions
 from spc_platform.site.model import Resource, Site
-from spc_platform.sources.base import Page, Source
+from spc_platform.sources.base import Page, Source, WatermarkKeeper
 from spc_platform.sources.decode import decode
 
 _SUFFIX = ".zst"
@@ -323,9 +323,8 @@ def _land_page(
 
 def _watermark_after(source: Source, resource: Resource, before: str | None, walk: _Walk) -> str | None:
     """Where the next walk begins: what the source says, else for REST the newest credible update, else the last position."""
-    if hasattr(source, "next_watermark"):
-        said: str | None = source.next_watermark(resource)
-        return said
+    if isinstance(source, WatermarkKeeper):
+        return source.next_watermark(resource)
     if source.config.kind != "rest":
         return walk.position
     if walk.newest is None:

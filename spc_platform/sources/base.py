@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from spc_platform.site.model import Resource
 from spc_platform.site.model import Source as SourceConfig
@@ -43,3 +43,11 @@ class Source(Protocol):
 
     def has_news(self, resource: Resource, watermark: str | None) -> str | None:
         """A token that names the newest unread change, or None. One short request, no retries."""
+
+
+@runtime_checkable
+class WatermarkKeeper(Protocol):
+    """A source that says itself where its next walk begins; for others, landing concludes it from the pages."""
+
+    def next_watermark(self, resource: Resource) -> str | None:
+        """The watermark that holds once every page which the last walk over ``resource`` gave has landed; None leaves it."""

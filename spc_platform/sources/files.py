@@ -37,8 +37,8 @@ class FileSource:
     archive's own order. ``options.required`` turns "no file matches" into an error.
 
     The watermark is a JSON object {relative path: SHA-256 of the file}: an unchanged file gives no
-    page, a changed file under its old name gives a new one. Each page's ``position`` is the
-    watermark that holds once the page has landed; an archive enters it with its last member.
+    page, a changed file under its old name gives a new one. A file enters it after its last page, so
+    an archive of which a member did not land is read again. Each page's ``position`` is the file's name.
     """
 
     def __init__(self, config: SourceConfig, settings: Settings, now: Callable[[], datetime] | None = None) -> None:
@@ -46,6 +46,7 @@ class FileSource:
         self._root = folder(config, settings)
         self._now = now or (lambda: datetime.now(UTC))
         self._limit = int(config.limits.get("max_page_bytes", MAX_PAGE_BYTES))
+        self._read: dict[str, dict[str, str]] = {}
 
     def walk(self, resource: Resource, watermark: str | None) -> Iterator[Page]:
         """Pages of every file that is new or changed since ``watermark``.
@@ -53,28 +54,22 @@ class FileSource:
         Raises PermanentError (missing folder, link out of the folder, broken archive, page too large)
         and TransientError (the file could not be read this time).
         """
-        read = _marks(watermark)
+        read = self._read[resource.name] = _marks(watermark)
         for path in self._files(resource):
             name = self._name(path)
             digest = _digest_of(path)
             if read.get(name) == digest:
                 continue
             read.pop(name, None)
-            previous: Page | None = None
             for origin, body in self._bodies(path, name, resource):
-                if previous is not None:
-                    yield previous
-                previous = Page(self.config.source_id, resource.name, body, origin, _position(read), self._now())
+                yield Page(self.config.source_id, resource.name, body, origin, name, self._now())
+            # Reached only when the consumer asks on, so after it is done with the last page of the file.
             read[name] = digest
-            if previous is not None:
-                yield Page(
-                    previous.source_id,
-                    previous.resource,
-                    previous.body,
-                    previous.origin,
-                    _position(read),
-                    previous.received_at,
-                )
+
+    def next_watermark(self, resource: Resource) -> str | None:
+        """What the last walk over the resource read whole, and what was read before; None when that is nothing."""
+        read = self._read.get(resource.name)
+        return json.dumps(read, sort_keys=True, separators=(",", ":")) if read else None
 
     def has_news(self, resource: Resource, watermark: str | None) -> str | None:
         """Give a digest over the files that a walk would read, or None when there are none."""
@@ -177,10 +172,6 @@ def _marks(watermark: str | None) -> dict[str, str]:
     except json.JSONDecodeError:
         return {}
     return {str(name): str(digest) for name, digest in marks.items()} if isinstance(marks, dict) else {}
-
-
-def _position(read: dict[str, str]) -> str:
-    return json.dumps(read, sort_keys=True, separators=(",", ":"))
 
 
 def _digest_of(path: Path) -> str:
