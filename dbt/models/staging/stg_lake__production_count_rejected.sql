@@ -1,13 +1,1 @@
-select
-    source_id,
-    record_id,
-    revision,
-    updated_at at time zone 'UTC' as updated_at,
-    page_sha256,
-    page_row,
-    production_date,
-    raw_record,
-    equipment_id,
-    counted_at at time zone 'UTC' as counted_at,
-    reasons
-from {{ source('lake', 'production_count_rejected') }}
+{{ rejected_rows('production_count_rejected', 'equipment_id', 'counted_at') }}
