@@ -1,23 +1,29 @@
-"""What all tests share: missing system packages skip with a word on a user's machine and fail in CI."""
+"""What all tests share: what a machine lacks skips with a word on a user's machine and fails in CI."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from spc_platform.settings import Settings
 
 
+def lacking(message: str) -> NoReturn:
+    """Skips a test for what this machine lacks, or fails it where SPC_REQUIRE_SYSTEM says that nothing may be lacking."""
+    if os.environ.get("SPC_REQUIRE_SYSTEM"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
 def need(program: str) -> str:
     """Path of a system program; skips (or, where SPC_REQUIRE_SYSTEM is set, fails) when it is missing."""
     path = shutil.which(program)
     if path is None:
-        message = f"{program} is not installed; install it with the system's package manager to run this test"
-        if os.environ.get("SPC_REQUIRE_SYSTEM"):
-            pytest.fail(message)
-        pytest.skip(message)
+        lacking(f"{program} is not installed; install it with the system's package manager to run this test")
     return path
 
 
@@ -27,9 +33,9 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def shared_data():
-    """The folder of external data sets; tests that need it skip with a clear word when it is absent."""
+def shared_data() -> Path:
+    """The folder of external data sets; skips (or, where SPC_REQUIRE_SYSTEM is set, fails) when it is missing."""
     folder = Settings().shared_data
     if not folder.is_dir():
-        pytest.skip(f"no external data at {folder}; set SPC_SHARED_DATA or run `spc data fetch`")
+        lacking(f"no external data at {folder}; set SPC_SHARED_DATA or run `spc data fetch`")
     return folder

@@ -25,6 +25,7 @@ from spc_platform.lake.files import locked
 from spc_platform.lake.landing import land_source
 from spc_platform.settings import REPOSITORY, Settings
 from spc_platform.sources import open_source
+from spc_platform_tests.conftest import lacking
 from spc_platform_tests.reference.test_nist_parts import printed
 
 NIST = REPOSITORY / "data" / "nist"
@@ -49,7 +50,7 @@ STATES = {"ACTIVE": "RUN", "READY": "IDLE", "PROGRAM_COMPLETED": "IDLE", "UNAVAI
 def data(shared_data: Path) -> Path:
     for name in (PARTS, TEST_BED):
         if not (shared_data / name).is_dir():
-            pytest.skip(f"no NIST data at {shared_data / name}; set SPC_SHARED_DATA or run `spc data fetch`")
+            lacking(f"no NIST data at {shared_data / name}; set SPC_SHARED_DATA or run `spc data fetch`")
     return shared_data
 
 

@@ -20,6 +20,7 @@ from spc_platform.site.model import Resource, Site
 from spc_platform.sources import mtconnect, qif, tabular
 from spc_platform.sources.base import Page
 from spc_platform.sources.files import FileSource
+from spc_platform_tests.conftest import lacking
 
 REPORTS = {"plate": "nist_mtc_crada_plate_*_MultiSPC-1.xlsx", "cover": "nist_mtc_crada_cover_*_MultiSPC-0.xlsx"}
 PRINTED_WITHIN = 0.005
@@ -31,7 +32,7 @@ THREE_DECIMALS = 0.0005 + 1e-9
 def data(shared_data: Path) -> Path:
     folder = shared_data / "nist-mtc-box-assembly"
     if not folder.is_dir():
-        pytest.skip(f"no box assembly data at {folder}; set SPC_SHARED_DATA or run `spc data fetch`")
+        lacking(f"no box assembly data at {folder}; set SPC_SHARED_DATA or run `spc data fetch`")
     return folder
 
 

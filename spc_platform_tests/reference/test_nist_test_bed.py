@@ -16,6 +16,7 @@ from spc_platform.site.loader import load_site
 from spc_platform.site.model import Site
 from spc_platform.sources.files import FileSource
 from spc_platform.sources.mtconnect import adapter_lines, decode
+from spc_platform_tests.conftest import lacking
 
 LINES = 297_911
 """Lines of the week, as its provenance note counts them."""
@@ -25,7 +26,7 @@ LINES = 297_911
 def data(shared_data: Path) -> Path:
     folder = shared_data / "nist-smstestbed-week-2017-05-01"
     if not folder.is_dir():
-        pytest.skip(f"no test bed week at {folder}; set SPC_SHARED_DATA or run `spc data fetch`")
+        lacking(f"no test bed week at {folder}; set SPC_SHARED_DATA or run `spc data fetch`")
     return folder
 
 

@@ -17,6 +17,7 @@ from spc_platform.errors import PermanentError, TransientError
 from spc_platform.settings import REPOSITORY, Settings
 from spc_platform.site.loader import load_site
 from spc_platform.sources.files import FileSource
+from spc_platform_tests.conftest import lacking
 
 UPSTREAM = {
     "tdp/mtc/Split/Plate-Op1-Hurco04-02of20.txt": b"2017-02-01T14:59:08.84Z|Feed_Rate|2\n",
@@ -133,7 +134,7 @@ def test_the_registry_is_that_of_the_copies_at_hand(shared_data: Path) -> None:
     for path, digest in read_registry(module.REGISTRY).items():
         place = target(path)
         if not (shared_data / place.file).is_file():
-            pytest.skip(f"no {place.file} in {shared_data}; run `spc data fetch`")
+            lacking(f"no {place.file} in {shared_data}; run `spc data fetch`")
         if place.member is None:
             assert hashlib.sha256((shared_data / place.file).read_bytes()).hexdigest() == digest
             found += 1
