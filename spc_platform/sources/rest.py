@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import msgspec
@@ -95,6 +95,12 @@ class RestSource:
     def __repr__(self) -> str:
         return f"RestSource({self._target})"
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
     def close(self) -> None:
         """Closes idle connections."""
         self._transport.close()
@@ -160,7 +166,7 @@ class RestSource:
         if kind == "oauth2_client":
             return ClientCredentials(
                 url,
-                urljoin(url + "/", options["token_path"]),
+                self._token_url(),
                 secret_from_environment(name, "client_id_env", options["client_id_env"], SecretStr(settings.mes_client_id)),
                 secret_from_environment(name, "client_secret_env", options["client_secret_env"], settings.mes_client_secret),
                 self._transport,
@@ -184,10 +190,28 @@ class RestSource:
             raise SiteError(
                 f"source {name!r}: base_url {redact(self.base_url)!r} is not http(s)://host[:port][/path]; {remedy}"
             )
-        plain = parts.scheme == "http" and parts.hostname not in LOOPBACK and self._auth_options["kind"] != "none"
-        if plain and not self._auth_options["allow_http"]:
+        if self._auth_options["kind"] != "none":
+            self._check_encrypted(self.base_url, "base_url")
+
+    def _token_url(self) -> str:
+        """The URL that gives tokens: ``auth.token_path``, a full URL or relative to the source."""
+        url: str = urljoin(self.base_url + "/", self._auth_options["token_path"])
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             raise SiteError(
-                f"source {name!r}: credentials over plain HTTP to {parts.hostname}; use https, or auth.allow_http = true"
+                f"source {self.config.source_id!r}: auth.token_path gives {redact(url)!r}, which is not"
+                " http(s)://host[:port]/path; give a path, or a full URL without user and password"
+            )
+        self._check_encrypted(url, "auth.token_path")
+        return url
+
+    def _check_encrypted(self, url: str, key: str) -> None:
+        """Raises SiteError when credentials would travel in the clear to another machine and the site did not allow it."""
+        parts = urlsplit(url)
+        if parts.scheme == "http" and parts.hostname not in LOOPBACK and not self._auth_options["allow_http"]:
+            raise SiteError(
+                f"source {self.config.source_id!r}: {key} sends credentials over plain HTTP to {parts.hostname};"
+                " use https, or auth.allow_http = true"
             )
 
     def _first(self, resource: Resource, watermark: str | None, size: int, *, probe: bool = False) -> _Request:

@@ -9,7 +9,8 @@ Keys of a ``rest`` source in the site folder, with their defaults. Any other key
     unset variable means SPC_MES_CLIENT_ID and SPC_MES_CLIENT_SECRET.
     ``secret_env = ""``: variable with the token of bearer, the value of header, the password of basic.
     ``user_env = ""``: variable with the user of basic. ``header = "X-API-Key"``: name of the header.
-    ``ca_file = ""``: the plant's CA bundle. ``allow_http = false``: credentials over plain HTTP to another machine.
+    ``ca_file = ""``: the plant's CA bundle. ``allow_http = false``: credentials over plain HTTP to another machine,
+    be it the source or its token server.
 ``pagination``
     ``kind = "cursor"``: or ``next_link``, ``none``. ``next``: where the body holds the mark of the next page, dots go
     deeper; by default ``next_cursor`` for a cursor and ``next`` for a link. ``cursor_param = "cursor"``,

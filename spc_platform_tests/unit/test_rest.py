@@ -505,6 +505,41 @@ def test_credentials_do_not_travel_in_the_clear_to_another_machine(tmp_path: Pat
         source("http://mes.plant.example", tmp_path, auth=OAUTH)
 
 
+@pytest.mark.parametrize("token_path", ["http://login.plant.example/token", "HTTP://login.plant.example/token"])
+@pytest.mark.parametrize("base_url", ["https://mes.plant.example", "http://127.0.0.1:1"])
+def test_the_client_secret_does_not_travel_in_the_clear_to_another_token_server(
+    tmp_path: Path, base_url: str, token_path: str
+) -> None:
+    oauth = OAUTH | {"token_path": token_path}
+    with pytest.raises(SiteError, match=r"auth\.token_path sends credentials over plain HTTP to login\.plant\.example"):
+        source(base_url, tmp_path, auth=oauth)
+    source(base_url, tmp_path, auth=oauth | {"allow_http": True})
+
+
+def test_a_token_path_without_host_scheme_is_that_of_the_source(tmp_path: Path) -> None:
+    """``//host/path`` keeps the scheme and leaves the host: plain from a plain loopback source, encrypted from an https one."""
+    oauth = OAUTH | {"token_path": "//login.plant.example/token"}
+    with pytest.raises(SiteError, match="plain HTTP"):
+        source("http://127.0.0.1:1", tmp_path, auth=oauth)
+    source("https://mes.plant.example", tmp_path, auth=oauth)
+    source("https://mes.plant.example", tmp_path, auth=OAUTH | {"token_path": "http://localhost:9/token"})
+
+
+@pytest.mark.parametrize("token_path", ["ftp://login.plant.example/token", "https://user:canary@login.plant.example/token"])
+def test_a_token_path_that_is_no_http_address_is_refused(tmp_path: Path, token_path: str) -> None:
+    with pytest.raises(SiteError, match=r"auth\.token_path") as caught:
+        source("https://mes.plant.example", tmp_path, auth=OAUTH | {"token_path": token_path})
+    assert "canary" not in str(caught.value)
+
+
+def test_a_source_closes_its_connections_when_its_block_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[bool] = []
+    with source("http://127.0.0.1:1", tmp_path) as opened:
+        monkeypatch.setattr(opened._transport, "close", lambda: closed.append(True))
+        assert not closed
+    assert closed == [True]
+
+
 def test_processes_share_one_request_rate(tmp_path: Path) -> None:
     with serving(three_pages) as mes:
         pair = [source(mes.url, tmp_path, limits={"requests_per_s": 20}) for _ in range(2)]
