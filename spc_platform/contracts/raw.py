@@ -7,6 +7,7 @@ Columns of the payload are nullable here: a record that cannot be read in full i
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 
@@ -114,6 +115,13 @@ EVENT_TIME: dict[str, str] = {
     "raw_work_order": "start_at",
 }
 """The column of each raw table that decides its production date."""
+
+_DTYPES: dict[str, Any] = {column.name: column.dtype for column in (*LINEAGE, *_STATUS)}
+DECODED_DTYPES: dict[str, Any] = {
+    name: _DTYPES[name]
+    for name in ("page_row", "record_id", "revision", "updated_at", "is_deleted", "decode_error", "raw_record")
+}
+"""What decoding a page gives of a record before its payload; landing fills in the rest of the lineage."""
 
 PAYLOAD: dict[str, tuple[Column, ...]] = {
     "raw_measurement": MEASUREMENT_PAYLOAD,

@@ -28,7 +28,7 @@ from typing import Annotated, Any
 import msgspec
 import polars as pl
 
-from spc_platform.contracts.raw import LINEAGE, PAYLOAD
+from spc_platform.contracts.raw import DECODED_DTYPES, PAYLOAD
 from spc_platform.contracts.table import UTC
 from spc_platform.errors import ContractError, SiteError
 from spc_platform.site.model import Resource
@@ -37,9 +37,7 @@ INT64 = 2**63 - 1
 _MOST_DIGITS = 400
 """Longer integers are beyond every column, and from 4300 digits on beyond Python's own reader."""
 _DECODED = ("record_id", "revision", "updated_at", "is_deleted")
-_DTYPES: dict[str, Any] = {column.name: column.dtype for column in LINEAGE if column.name in _DECODED} | {
-    "is_deleted": pl.Boolean
-}
+_DTYPES: dict[str, Any] = {name: DECODED_DTYPES[name] for name in _DECODED}
 _TYPES: dict[str, Any] = {
     "text": str | int | None,
     "number": float | None,

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from spc_platform.contracts.raw import PAYLOAD
+from spc_platform.contracts.raw import DECODED_DTYPES, PAYLOAD
 from spc_platform.contracts.table import UTC as UTC_DTYPE
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Resource
@@ -219,16 +219,7 @@ def _unreadable(lines: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
 
 
 def _conformed(rows: pl.DataFrame, resource: Resource, table: str) -> pl.DataFrame:
-    lineage: dict[str, Any] = {
-        "page_row": pl.Int64,
-        "record_id": pl.String,
-        "revision": pl.Int64,
-        "updated_at": UTC_DTYPE,
-        "is_deleted": pl.Boolean,
-        "decode_error": pl.String,
-        "raw_record": pl.String,
-    }
-    schema = lineage | {column.name: column.dtype for column in PAYLOAD[table]}
+    schema = DECODED_DTYPES | {column.name: column.dtype for column in PAYLOAD[table]}
     filled = rows.with_columns(revision=pl.lit(1), is_deleted=pl.lit(value=False))
     missing = {name: pl.lit(None, dtype=dtype) for name, dtype in schema.items() if name not in filled.columns}
     return filled.with_columns(**missing).select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort("page_row")

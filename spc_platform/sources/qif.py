@@ -15,7 +15,7 @@ import polars as pl
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from spc_platform.contracts.raw import MEASUREMENT_PAYLOAD
+from spc_platform.contracts.raw import DECODED_DTYPES, MEASUREMENT_PAYLOAD
 from spc_platform.contracts.table import UTC as UTC_DTYPE
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Resource
@@ -24,15 +24,7 @@ UCUM = {"mm": "mm", "degree": "deg", "inch": "in", "m": "m", "radian": "rad"}
 """Names of units in QIF files -> UCUM."""
 
 _NS = "{http://qifstandards.org/xsd/qif2}"
-_SCHEMA: dict[str, Any] = {
-    "page_row": pl.Int64,
-    "record_id": pl.String,
-    "revision": pl.Int64,
-    "updated_at": UTC_DTYPE,
-    "is_deleted": pl.Boolean,
-    "decode_error": pl.String,
-    "raw_record": pl.String,
-} | {column.name: column.dtype for column in MEASUREMENT_PAYLOAD}
+_SCHEMA = DECODED_DTYPES | {column.name: column.dtype for column in MEASUREMENT_PAYLOAD}
 
 
 @dataclass(frozen=True, slots=True)

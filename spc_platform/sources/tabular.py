@@ -11,7 +11,7 @@ from typing import Any
 import fastexcel
 import polars as pl
 
-from spc_platform.contracts.raw import PAYLOAD
+from spc_platform.contracts.raw import DECODED_DTYPES, PAYLOAD
 from spc_platform.contracts.table import UTC as UTC_DTYPE
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Resource
@@ -19,15 +19,6 @@ from spc_platform.sources.identity import content_names
 
 LAYOUTS = ("long", "wide", "matrix")
 
-_LINEAGE: dict[str, Any] = {
-    "page_row": pl.Int64,
-    "record_id": pl.String,
-    "revision": pl.Int64,
-    "updated_at": UTC_DTYPE,
-    "is_deleted": pl.Boolean,
-    "decode_error": pl.String,
-    "raw_record": pl.String,
-}
 _WIDTH = "_cells"
 """Says which rows of a CSV have more or fewer cells than its header."""
 _TRUE = ("true", "1", "yes", "y")
@@ -166,7 +157,7 @@ def _matrix(cells: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
 
 
 def _typed(rows: pl.DataFrame, resource: Resource, table: str) -> pl.DataFrame:
-    schema = _LINEAGE | {column.name: column.dtype for column in PAYLOAD[table]}
+    schema = DECODED_DTYPES | {column.name: column.dtype for column in PAYLOAD[table]}
     rows = _with_number_formats(rows, resource.options).with_row_index("_index")
     texts = {name: _source_text(rows, source) for name, source in resource.fields.items() if name in schema}
     texts |= {name: pl.lit(str(value)) for name, value in resource.options.get("constants", {}).items() if name in schema}
@@ -248,7 +239,7 @@ def _require(frame: pl.DataFrame, names: list[str]) -> None:
 
 
 def _unreadable(table: str, body: bytes, problem: str) -> pl.DataFrame:
-    schema = _LINEAGE | {column.name: column.dtype for column in PAYLOAD[table]}
+    schema = DECODED_DTYPES | {column.name: column.dtype for column in PAYLOAD[table]}
     row = {
         "page_row": 0,
         "record_id": f"page-{hashlib.sha256(body).hexdigest()[:16]}",
