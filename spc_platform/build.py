@@ -36,7 +36,7 @@ def build_defs(settings: Settings | None = None, resources: Mapping[str, Any] | 
             *marts_assets(settings, site),
         ],
         asset_checks=checks.all_checks(),
-        jobs=[refresh, jobs.everything_job(), jobs.prune_event_log],  # type: ignore[list-item]
+        jobs=[refresh, jobs.everything_job(), jobs.prune],  # type: ignore[list-item]
         schedules=[jobs.daily_schedule(refresh, site), jobs.prune_weekly],
         sensors=[
             sensors.batch_sensor(refresh),

@@ -82,4 +82,4 @@ def test_a_production_day_starts_at_the_sites_hour_and_loses_an_hour_on_the_dst_
 def test_secrets_stay_out_of_a_resource_that_does_not_hold_them() -> None:
     from spc_platform.orchestration.resources import WorkspaceResource
 
-    assert set(WorkspaceResource.model_fields) == {"site", "data"}
+    assert set(WorkspaceResource.model_fields) == {"site", "data", "shared_data", "source_url", "source_root"}

@@ -145,28 +145,32 @@ def approve(
     reason: Annotated[str, typer.Option(help="Why it is made.")],
     exclude: Annotated[list[str] | None, typer.Option(help="SUBGROUP_ID=CAUSE; may be repeated.")] = None,
 ) -> None:
-    """Freeze new limits from a baseline; they judge from the end of the baseline on."""
+    """Freeze new limits from a baseline (times in UTC); they judge from the end of the baseline on."""
     from datetime import UTC
 
     from spc_platform.engine import Workspace
     from spc_platform.settings import Settings
     from spc_platform.spc.limits import approve as approve_limits
 
+    causes = dict(item.rpartition("=")[::2] for item in exclude or [])
+    if "" in causes:
+        raise typer.BadParameter("--exclude takes SUBGROUP_ID=CAUSE: a subgroup is left out only with its cause")
     workspace = Workspace.open(Settings())
-    frame = approve_limits(
-        workspace.lake.read("spc_limits"),
-        workspace.read_all("spc_subgroups"),
-        workspace.site,
-        characteristic_id=characteristic,
-        equipment_id=equipment,
-        baseline_from=baseline_from.replace(tzinfo=UTC),
-        baseline_to=baseline_to.replace(tzinfo=UTC),
-        approved_by=approved_by,
-        reason=reason,
-        effective_from=baseline_to.replace(tzinfo=UTC),
-        excluded=dict(item.rsplit("=", 1) for item in exclude or []),
-    )
-    workspace.lake.commit("spc_limits", frame)
+    with workspace.limits_locked():
+        frame = approve_limits(
+            workspace.lake.read("spc_limits"),
+            workspace.read_all("spc_subgroups"),
+            workspace.site,
+            characteristic_id=characteristic,
+            equipment_id=equipment,
+            baseline_from=baseline_from.replace(tzinfo=UTC),
+            baseline_to=baseline_to.replace(tzinfo=UTC),
+            approved_by=approved_by,
+            reason=reason,
+            effective_from=baseline_to.replace(tzinfo=UTC),
+            excluded=causes,
+        )
+        workspace.lake.commit("spc_limits", frame)
     typer.echo(f"{characteristic} on {equipment}: new version; rematerialize spc_points to judge by it")
 
 

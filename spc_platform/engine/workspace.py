@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -10,6 +11,7 @@ from functools import cached_property
 import polars as pl
 
 from spc_platform.errors import LakeError
+from spc_platform.lake.files import locked
 from spc_platform.lake.landing import Landing
 from spc_platform.lake.ledger import Ledger, PendingDate
 from spc_platform.lake.serving import Serving
@@ -109,6 +111,22 @@ class Workspace:
         span = (touched[-1] - touched[0]).days
         between = (touched[0] + timedelta(days=offset) for offset in range(span + 1))
         return [day for day in between if not self.lake.has("measurement", day)]
+
+    def reached(self, changed: Iterable[date]) -> list[date]:
+        """Dates made earlier whose state intervals read one of the changed dates: the one before, and those that carry it.
+
+        A stop that ends on the next date, or a state that was open when a date was made, changes that date too.
+        """
+        changed = set(changed)
+        around = range(-1, self.site.policies.state_carry_days + 1)
+        near = {day + timedelta(days=offset) for day in changed for offset in around} - changed
+        return sorted(day for day in near if self._keeps(day) and self.lake.has("state_interval", day))
+
+    @contextmanager
+    def limits_locked(self) -> Iterator[None]:
+        """Limit versions are read, extended and committed by one process at a time, so that none is lost."""
+        with locked(self.settings.data / "limits.lock", 120.0, "control limits"):
+            yield
 
     def resources_with_news(self, source_id: str) -> list[str]:
         """Names of the source's resources that have something newer than their watermark. Raises SpcError when it is away."""

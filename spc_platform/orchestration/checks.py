@@ -13,19 +13,21 @@ from spc_platform.errors import LakeError
 from spc_platform.orchestration.partitions import as_dates
 from spc_platform.orchestration.resources import WorkspaceResource
 
+EXPECTATIONS = "great_expectations"
 BATCH_ROWS = 1_000_000
 """Great Expectations costs about 0.1 s a batch whatever its size: dates are joined up to this many rows."""
 
 
-def _batches(plant: Workspace, table: str, dates: Sequence[date]) -> Iterator[pl.DataFrame]:
-    pending: list[pl.DataFrame] = []
+def _batches(plant: Workspace, table: str, dates: Sequence[date]) -> Iterator[tuple[list[date], pl.DataFrame]]:
+    """Dates and their rows, joined up to BATCH_ROWS. A failure is remembered for all dates of its batch."""
+    pending: dict[date, pl.DataFrame] = {}
     for day in dates:
-        pending.append(plant.lake.read(table, day))
-        if sum(frame.height for frame in pending) >= BATCH_ROWS:
-            yield pl.concat(pending)
-            pending = []
+        pending[day] = plant.lake.read(table, day)
+        if sum(frame.height for frame in pending.values()) >= BATCH_ROWS:
+            yield list(pending), pl.concat(pending.values())
+            pending = {}
     if pending:
-        yield pl.concat(pending)
+        yield list(pending), pl.concat(pending.values())
 
 
 def _dates_of(context: dg.AssetCheckExecutionContext, plant: Workspace, table: str) -> list[date]:
@@ -39,7 +41,7 @@ def expectation_check(table: str) -> dg.AssetChecksDefinition:
 
     @dg.asset_check(
         asset=table,
-        name="great_expectations",
+        name=EXPECTATIONS,
         blocking=True,
         description=f"Great Expectations suite of {table}: required columns, natural key, and what the site folder knows.",
     )
@@ -48,15 +50,17 @@ def expectation_check(table: str) -> dg.AssetChecksDefinition:
 
         plant = workspace.open()
         dates = _dates_of(context, plant, table)
-        failed: list[str] = []
         rows = 0
-        for frame in _batches(plant, table, dates):
-            failed += validate(table, frame, plant.site)
+        for days, frame in _batches(plant, table, dates):
+            failed = validate(table, frame, plant.site)
             rows += frame.height
+            for day in days:
+                plant.verdicts.record(table, day, [(EXPECTATIONS, not failed, "; ".join(failed))])
+        failing = [f"{day}: {text}" for _, name, day, text in plant.verdicts.failed(table) if name == EXPECTATIONS]
         return dg.AssetCheckResult(
-            passed=not failed,
-            description="; ".join(failed) or "All expectations hold.",
-            metadata={"rows": rows, "production_dates": len(dates), "failed_expectations": len(failed)},
+            passed=not failing,
+            description="; ".join(failing[:5]) or "All expectations hold.",
+            metadata={"rows": rows, "production_dates": len(dates), "production_dates_failing": len(failing)},
         )
 
     return check

@@ -6,6 +6,7 @@ import dagster as dg
 
 from spc_platform.engine.steps import STEPS
 from spc_platform.orchestration.partitions import range_tags
+from spc_platform.orchestration.resources import WorkspaceResource
 from spc_platform.site import Site
 
 REFRESH_STEPS = (
@@ -23,7 +24,9 @@ REFRESH_STEPS = (
 )
 """From landed pages to prepared tables; limits, points, capability and OEE follow by condition."""
 
+REFRESH_JOB = "refresh_production_dates"
 KEEP_RUNS_DAYS = 30
+KEEP_REPLACED_FILES_DAYS = 7
 
 
 def refresh_selection() -> dg.AssetSelection:
@@ -34,7 +37,7 @@ def refresh_selection() -> dg.AssetSelection:
 def refresh_job() -> object:
     """Makes the tables of a range of production dates from landed pages."""
     return dg.define_asset_job(
-        "refresh_production_dates",
+        REFRESH_JOB,
         selection=refresh_selection(),
         description="Landed pages to prepared tables for a range of production dates, in one run.",
     )
@@ -51,11 +54,12 @@ def everything_job() -> object:
 
 def daily_schedule(job: object, site: Site) -> dg.ScheduleDefinition:
     """Every morning, the production date that has just ended, whether or not anything was landed for it."""
+    after = datetime.combine(site.first_production_date, site.day_start) + timedelta(minutes=30)
 
     @dg.schedule(
         name="daily_refresh",
         job=job,  # type: ignore[arg-type]
-        cron_schedule=f"30 {site.day_start.hour} * * *",
+        cron_schedule=f"{after.minute} {after.hour} * * *",
         execution_timezone=site.zone,
         default_status=dg.DefaultScheduleStatus.RUNNING,
         description="Half an hour after the production day ends: makes its tables, "
@@ -82,11 +86,19 @@ def delete_old_runs(context: dg.OpExecutionContext) -> int:
     return len(records)
 
 
-@dg.job(description="Keeps the event log bounded.")
-def prune_event_log() -> None:
+@dg.op(description=f"Deletes files of the lake that no manifest names any more, after {KEEP_REPLACED_FILES_DAYS} days.")
+def sweep_replaced_files(context: dg.OpExecutionContext, workspace: WorkspaceResource) -> int:
+    plant = workspace.open()
+    older = timedelta(days=KEEP_REPLACED_FILES_DAYS).total_seconds()
+    swept = [*plant.lake.sweep(older), *plant.landing.sweep(older)]
+    context.log.info("swept %d files", len(swept))
+    return len(swept)
+
+
+@dg.job(description="Keeps the event log and the replaced files of the lake bounded.")
+def prune() -> None:
     delete_old_runs()
+    sweep_replaced_files()
 
 
-prune_weekly = dg.ScheduleDefinition(
-    job=prune_event_log, cron_schedule="0 3 * * 0", default_status=dg.DefaultScheduleStatus.RUNNING
-)
+prune_weekly = dg.ScheduleDefinition(job=prune, cron_schedule="0 3 * * 0", default_status=dg.DefaultScheduleStatus.RUNNING)

@@ -21,13 +21,28 @@ class WorkspaceResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     site: str
     data: str
+    shared_data: str
+    source_url: dict[str, str]
+    source_root: dict[str, str]
 
     @classmethod
     def of(cls, settings: Settings) -> WorkspaceResource:
-        return cls(site=str(settings.site), data=str(settings.data))
+        return cls(
+            site=str(settings.site),
+            data=str(settings.data),
+            shared_data=str(settings.shared_data),
+            source_url=settings.source_url,
+            source_root=settings.source_root,
+        )
 
     def settings(self) -> Settings:
-        return Settings(site=Path(self.site), data=Path(self.data))
+        return Settings(
+            site=Path(self.site),
+            data=Path(self.data),
+            shared_data=Path(self.shared_data),
+            source_url=self.source_url,
+            source_root=self.source_root,
+        )
 
     def open(self) -> Workspace:
         """The workspace; opened once per process and configuration."""

@@ -4,32 +4,56 @@ They observe and ask; they read no data and do no long I/O in a tick. What follo
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
 
 import dagster as dg
 
 from spc_platform.errors import SpcError
 from spc_platform.lake.ledger import PendingDate
+from spc_platform.orchestration.jobs import REFRESH_JOB
 from spc_platform.orchestration.partitions import contiguous, range_tags
 from spc_platform.orchestration.resources import WorkspaceResource
 
 LANDING_TAG = "spc/landing"
+CHANGE_TAG = "spc/change_set"
+MAX_ATTEMPTS = 3
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
-def plan_runs(pending: Sequence[PendingDate], unmade: Sequence[date] = ()) -> list[dg.RunRequest]:
-    """One run request per run of consecutive touched dates; a date between them that no run has made is made as empty.
+def plan_runs(pending: Sequence[PendingDate], also: Iterable[date] = ()) -> list[dg.RunRequest]:
+    """One run request per run of consecutive dates: the touched ones, and those that must be made with them.
 
     The run_key holds the digest of the change-set: Dagster remembers keys for ever, so a key made of dates
     alone would silently skip late data.
     """
-    known = dict.fromkeys(unmade, "empty") | {change.production_date: change.digest for change in pending}
+    known = dict.fromkeys(also, "") | {change.production_date: change.digest for change in pending}
     requests = []
     for first, end in contiguous(known):
-        digests = [known[day] for day in sorted(known) if first <= day <= end]
+        digests = [f"{day}={known[day]}" for day in sorted(known) if first <= day <= end]
         change_set = hashlib.sha256(";".join(digests).encode()).hexdigest()[:16]
-        requests.append(dg.RunRequest(run_key=f"{first}..{end}:{change_set}", tags=range_tags(first, end)))
+        tags = {**range_tags(first, end), CHANGE_TAG: change_set}
+        requests.append(dg.RunRequest(run_key=f"{first}..{end}:{change_set}", tags=tags))
     return requests
+
+
+def _attempt(context: dg.SensorEvaluationContext, request: dg.RunRequest) -> dg.RunRequest | dg.SkipReason:
+    """The request under a key of its own attempt, or why it is not made again.
+
+    A change-set that is still pending after a run of it was finished has failed: it is asked for again, but not for ever.
+    """
+    finished = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    tags = {CHANGE_TAG: request.tags[CHANGE_TAG]}
+    attempts = len(context.instance.get_runs(dg.RunsFilter(tags=tags, statuses=finished), limit=MAX_ATTEMPTS))
+    if attempts >= MAX_ATTEMPTS:
+        return dg.SkipReason(f"{request.run_key} was tried {attempts} times; mend the cause and run it by hand")
+    return request if attempts == 0 else dg.RunRequest(run_key=f"{request.run_key}:{attempts + 1}", tags=request.tags)
 
 
 def batch_sensor(job: object) -> dg.SensorDefinition:
@@ -41,27 +65,28 @@ def batch_sensor(job: object) -> dg.SensorDefinition:
         minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Reads the ledger and asks for every production date that landed pages touch and no run has applied: "
-        "late records, corrections and both dates of a moved record included.",
+        "late records, corrections and both dates of a moved record included, and the dates whose states reach into them.",
     )
-    def landed_batches(workspace: WorkspaceResource) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    def landed_batches(
+        context: dg.SensorEvaluationContext, workspace: WorkspaceResource
+    ) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        if _under_way(context, dg.RunsFilter(job_name=REFRESH_JOB, statuses=UNFINISHED)):
+            yield dg.SkipReason("a refresh is under way; two at once could finish in the wrong order")
+            return
         plant = workspace.open()
         pending = plant.pending()
-        requests = plan_runs(pending, plant.unmade() if pending else ())
-        if not requests:
+        if not pending:
             yield dg.SkipReason("every landed page has been applied")
-        yield from requests
+            return
+        also = {*plant.unmade(), *plant.reached(change.production_date for change in pending)}
+        for request in plan_runs(pending, also):
+            yield _attempt(context, request)
 
     return landed_batches
 
 
-def _landing_under_way(context: dg.SensorEvaluationContext, source_id: str) -> bool:
-    unfinished = [
-        dg.DagsterRunStatus.QUEUED,
-        dg.DagsterRunStatus.NOT_STARTED,
-        dg.DagsterRunStatus.STARTING,
-        dg.DagsterRunStatus.STARTED,
-    ]
-    return bool(context.instance.get_runs(dg.RunsFilter(tags={LANDING_TAG: source_id}, statuses=unfinished), limit=1))
+def _under_way(context: dg.SensorEvaluationContext, runs: dg.RunsFilter) -> bool:
+    return bool(context.instance.get_runs(runs, limit=1))
 
 
 def source_sensor(source_id: str, poll_s: float) -> dg.SensorDefinition:
@@ -79,7 +104,7 @@ def source_sensor(source_id: str, poll_s: float) -> dg.SensorDefinition:
         description=f"Asks source {source_id} for news (one short request per resource) and requests a landing run.",
     )
     def news(context: dg.SensorEvaluationContext, workspace: WorkspaceResource) -> dg.RunRequest | dg.SkipReason:
-        if _landing_under_way(context, source_id):
+        if _under_way(context, dg.RunsFilter(tags={LANDING_TAG: source_id}, statuses=UNFINISHED)):
             return dg.SkipReason(f"a landing run of {source_id} is under way")
         try:
             resources = workspace.open().resources_with_news(source_id)

@@ -35,15 +35,24 @@ def measurement(record_id: str, at: datetime, value: float = 42.0, rev: int = 1,
     } | fields  # fmt: skip
 
 
-class ScriptedMes:
-    """A source that gives the same pages of measurements on every walk."""
+def state(record_id: str, name: str, start: datetime, end: datetime | None, rev: int = 1) -> dict[str, Any]:
+    """A record of /api/v1/equipment-states, written when the state ended (or began, while it lasts)."""
+    return {
+        "id": record_id, "rev": rev, "updated_at": text((end or start) + timedelta(minutes=rev)), "deleted": False,
+        "station": STATION, "state": name, "reason": None, "start": text(start), "end": None if end is None else text(end),
+    }  # fmt: skip
 
-    def __init__(self, config: Source, *pages: list[dict[str, Any]]) -> None:
+
+class ScriptedMes:
+    """A source that gives the same pages of one resource on every walk."""
+
+    def __init__(self, config: Source, resource: str, *pages: list[dict[str, Any]]) -> None:
         self.config = config
+        self.resource = resource
         self.pages = pages
 
     def walk(self, resource: Resource, watermark: str | None) -> Iterator[Page]:
-        for number, records in enumerate(self.pages if resource.name == "measurements" else ()):
+        for number, records in enumerate(self.pages if resource.name == self.resource else ()):
             body = json.dumps({"data": records, "next_cursor": None, "next": None}).encode()
             yield Page(self.config.source_id, resource.name, body, "scripted", str(number), datetime(2026, 4, 6, tzinfo=UTC))
 
@@ -51,6 +60,6 @@ class ScriptedMes:
         return None
 
 
-def land(plant: Workspace, *pages: list[dict[str, Any]]) -> LandingReport:
-    source: Any = ScriptedMes(plant.site.source("mes"), *pages)
+def land(plant: Workspace, *pages: list[dict[str, Any]], resource: str = "measurements") -> LandingReport:
+    source: Any = ScriptedMes(plant.site.source("mes"), resource, *pages)
     return land_source(source, plant.site, plant.landing, plant.ledger)

@@ -9,21 +9,23 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+import polars as pl
 import pytest
 
 from spc_platform.build import build_defs
 from spc_platform.engine import Workspace, run_range, step
 from spc_platform.lake.ledger import PendingDate
+from spc_platform.orchestration.jobs import REFRESH_JOB, REFRESH_STEPS
 from spc_platform.orchestration.partitions import daily_partitions
 from spc_platform.orchestration.resources import WorkspaceResource
-from spc_platform.orchestration.sensors import LANDING_TAG, plan_runs
+from spc_platform.orchestration.sensors import CHANGE_TAG, LANDING_TAG, MAX_ATTEMPTS, plan_runs
 from spc_platform.plant import Plant, PlantServer
 from spc_platform.settings import Settings
-from spc_platform_tests.orchestration.scripted_mes import SITE, land, measurement, workspace
+from spc_platform_tests.orchestration.scripted_mes import SITE, land, measurement, state, workspace
 
 MONDAY, TUESDAY, WEDNESDAY, THURSDAY = (date(2026, 3, day) for day in (23, 24, 25, 26))
 BERLIN = ZoneInfo("Europe/Berlin")
-MADE = [step(name) for name in ("raw", "shift_calendar", "measurement")]
+MADE = [step(name) for name in REFRESH_STEPS]
 
 
 def at(day: date, hour: int) -> datetime:
@@ -51,7 +53,7 @@ def ask(defs: dg.Definitions, sensor: str, data: Path, instance: dg.DagsterInsta
     with dg.build_sensor_context(
         instance=instance or dg.DagsterInstance.ephemeral(),
         definitions=defs,
-        resources={"workspace": WorkspaceResource(site=str(SITE), data=str(data))},
+        resources={"workspace": WorkspaceResource.of(Settings(site=SITE, data=data))},
     ) as context:
         return defs.resolve_sensor_def(sensor).evaluate_tick(context)
 
@@ -113,11 +115,70 @@ def test_the_first_batch_asks_for_its_dates_in_one_run(defs: dg.Definitions, tmp
     assert ranges(requested(defs, opened)) == [("2026-03-23", "2026-03-25")]
 
 
-def test_a_late_record_asks_for_its_date_only(defs: dg.Definitions, plant: Workspace) -> None:
+def test_a_late_record_asks_for_its_date_and_those_whose_states_read_it(defs: dg.Definitions, plant: Workspace) -> None:
     report = land(plant, [measurement("late", at(MONDAY, 22), updated_at="2026-03-26T12:00:00Z")])
     assert report.touched == (MONDAY,)
     assert [change.production_date for change in plant.pending()] == [MONDAY]
-    assert ranges(requested(defs, plant)) == [("2026-03-23", "2026-03-23")]
+    assert ranges(requested(defs, plant)) == [("2026-03-23", "2026-03-25")]
+
+
+def test_a_stop_that_is_later_known_to_last_into_the_next_date_changes_that_date_too(
+    defs: dg.Definitions, plant: Workspace
+) -> None:
+    """The stop belongs to Monday's production date; its half hour after 06:00 belongs to Tuesday's early shift."""
+    began, shift_start = at(TUESDAY, 5), at(TUESDAY, 6)
+    land(plant, [state("s1", "STOP", began, shift_start)], resource="equipment-states")
+    run_range(plant, plant.production_dates(), steps=MADE)
+    assert stopped_seconds(plant, TUESDAY) == 0
+    land(plant, [state("s1", "STOP", began, shift_start + timedelta(minutes=30), rev=2)], resource="equipment-states")
+    assert [change.production_date for change in plant.pending()] == [MONDAY]
+    (request,) = requested(defs, plant)
+    first, last = (date.fromisoformat(day) for day in ranges([request])[0])
+    assert first <= TUESDAY <= last
+    run_range(plant, [first + timedelta(days=offset) for offset in range((last - first).days + 1)], steps=MADE)
+    assert stopped_seconds(plant, TUESDAY) == 1800
+    assert plant.pending() == []
+
+
+def stopped_seconds(plant: Workspace, day: date) -> float:
+    pieces = plant.lake.read("state_interval", day)
+    return float(pieces.filter((pl.col("equipment_id") == "A10") & (pl.col("state") == "STOP"))["duration_s"].sum())
+
+
+def test_a_change_that_stays_pending_is_asked_for_again_but_not_for_ever(defs: dg.Definitions, plant: Workspace) -> None:
+    land(plant, [measurement("m6", at(MONDAY, 10))])
+    (request,) = requested(defs, plant)
+    instance = dg.DagsterInstance.ephemeral()
+    keys = {request.run_key}
+    for _ in range(MAX_ATTEMPTS - 1):
+        failed = dg.DagsterRun(
+            job_name=REFRESH_JOB, status=dg.DagsterRunStatus.FAILURE, tags={CHANGE_TAG: request.tags[CHANGE_TAG]}
+        )
+        instance.add_run(failed)
+        (again,) = ask(defs, "landed_batches", plant.settings.data, instance).run_requests
+        keys.add(again.run_key)
+    assert len(keys) == MAX_ATTEMPTS, "Dagster drops a key that it has seen"
+    instance.add_run(dg.DagsterRun(job_name=REFRESH_JOB, status=dg.DagsterRunStatus.FAILURE, tags=failed.tags))
+    answer = ask(defs, "landed_batches", plant.settings.data, instance)
+    assert not answer.run_requests
+    assert "mend the cause" in answer.skip_message
+
+
+def test_no_second_refresh_while_one_is_under_way(defs: dg.Definitions, plant: Workspace) -> None:
+    land(plant, [measurement("m6", at(MONDAY, 10))])
+    instance = dg.DagsterInstance.ephemeral()
+    instance.add_run(dg.DagsterRun(job_name=REFRESH_JOB, status=dg.DagsterRunStatus.STARTED))
+    answer = ask(defs, "landed_batches", plant.settings.data, instance)
+    assert not answer.run_requests
+    assert "under way" in answer.skip_message
+
+
+def test_a_refresh_that_died_before_its_last_step_leaves_its_change_pending(plant: Workspace) -> None:
+    land(plant, [measurement("m6", at(MONDAY, 10))])
+    run_range(plant, [MONDAY], steps=MADE[:-1])
+    assert [change.production_date for change in plant.pending()] == [MONDAY]
+    run_range(plant, [MONDAY], steps=MADE)
+    assert plant.pending() == []
 
 
 def test_what_a_night_shift_makes_after_midnight_asks_for_the_date_on_which_it_began(plant: Workspace) -> None:
@@ -128,7 +189,7 @@ def test_what_a_night_shift_makes_after_midnight_asks_for_the_date_on_which_it_b
 def test_a_moved_record_asks_for_both_dates(defs: dg.Definitions, plant: Workspace) -> None:
     land(plant, [measurement("m3", at(MONDAY, 9), rev=2, updated_at="2026-03-26T12:00:00Z")])
     assert [change.production_date for change in plant.pending()] == [MONDAY, WEDNESDAY]
-    assert ranges(requested(defs, plant)) == [("2026-03-23", "2026-03-23"), ("2026-03-25", "2026-03-25")]
+    assert ranges(requested(defs, plant)) == [("2026-03-23", "2026-03-25")]
     run_range(plant, [MONDAY, WEDNESDAY], steps=MADE)
     assert plant.lake.read("measurement", MONDAY)["record_id"].to_list() == ["m1", "m3"]
     assert plant.lake.read("measurement", WEDNESDAY).height == 0
@@ -143,7 +204,8 @@ def test_reading_the_overlap_again_asks_for_nothing(defs: dg.Definitions, plant:
 
 def test_the_overlap_with_one_new_record_asks_for_the_new_one_s_date(defs: dg.Definitions, plant: Workspace) -> None:
     land(plant, [*FIRST, measurement("m5", at(WEDNESDAY, 9))])
-    assert ranges(requested(defs, plant)) == [("2026-03-25", "2026-03-25")]
+    assert [change.production_date for change in plant.pending()] == [WEDNESDAY]
+    assert ranges(requested(defs, plant)) == [("2026-03-24", "2026-03-25")]
 
 
 def test_the_same_change_keeps_its_key_and_a_new_one_gets_another(defs: dg.Definitions, plant: Workspace) -> None:

@@ -15,6 +15,9 @@ from spc_platform.engine.workspace import Workspace
 CORE = ("measurement", "telemetry", "equipment_state", "production_count", "work_order")
 RAW = tuple(f"raw_{name}" for name in CORE)
 
+LANDED = "landed"
+"""Name, among a raw table's inputs, of the digest of the pages that it was made from."""
+
 CONTRACT = CheckSpec("contract", "Every row keeps the table's contract: columns, types, missing values, ranges, key.")
 WARN_ABOVE_SHARE = 0.05
 """Share of refused rows, or of time without a state, from which a warning is given."""
@@ -29,13 +32,18 @@ def outcome(
     *,
     figures: Mapping[str, float | int] | None = None,
     checks: Iterable[Check] = (),
+    landed: str | None = None,
 ) -> Outcome:
-    """Checks the frame against its contract, commits it and reports both."""
+    """Checks the frame against its contract, commits it and reports both.
+
+    ``landed`` is the digest of the change-set of pages that a raw table was made from.
+    """
     contract = LAKE_TABLES[table]
     conformed = contract.conform(frame)
     failures = _failures(table, conformed)
     contract_check = CONTRACT.verdict(passed=not failures, description="; ".join(failures) or CONTRACT.description)
-    commit = workspace.lake.commit(table, conformed, production_date, inputs=workspace.fingerprint(inputs))
+    found = workspace.fingerprint(inputs) | ({LANDED: landed} if landed is not None else {})
+    commit = workspace.lake.commit(table, conformed, production_date, inputs=found)
     return Outcome(commit, figures or {}, (contract_check, *checks))
 
 

@@ -26,8 +26,7 @@ def _raw(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
             "rows_superseded": frame.height - int(frame["is_current"].sum()),
             "rows_unreadable": int(frame["decode_error"].is_not_null().sum()),
         }
-        yield outcome(workspace, table, frame, production_date, [], figures=figures)
-    workspace.ledger.mark_applied(production_date, digest)
+        yield outcome(workspace, table, frame, production_date, [], figures=figures, landed=digest)
 
 
 def _calendar(workspace: Workspace, production_date: date) -> Iterator[Outcome]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import date
 
 from spc_platform.engine.step import Outcome, Step
-from spc_platform.engine.steps.common import dated, outcome, own, share
+from spc_platform.engine.steps.common import LANDED, dated, outcome, own, share
 from spc_platform.engine.workspace import Workspace
 from spc_platform.prepare.align import align_streams
 from spc_platform.prepare.join import measurement_process
@@ -37,6 +37,14 @@ def _process(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
     measurement, aligned = (workspace.lake.read(table, day) for table, day in inputs)
     frame = measurement_process(measurement, aligned, workspace.site)
     yield outcome(workspace, "measurement_process", frame, production_date, inputs)
+    _note_applied(workspace, production_date)
+
+
+def _note_applied(workspace: Workspace, production_date: date) -> None:
+    """The last step of a refresh: only now is the date's change-set applied, so a run that died before is asked for again."""
+    manifest = workspace.lake.manifest("raw_measurement", production_date)
+    if manifest is not None and LANDED in manifest.inputs:
+        workspace.ledger.mark_applied(production_date, manifest.inputs[LANDED])
 
 
 STEPS: tuple[Step, ...] = (

@@ -10,11 +10,12 @@ import polars as pl
 from spc_platform.engine.step import CheckSpec, Input, Outcome, Step
 from spc_platform.engine.steps.common import WARN_ABOVE_SHARE, dated, outcome, own, share, total
 from spc_platform.engine.workspace import Workspace
-from spc_platform.production.oee import oee_elements
+from spc_platform.production.oee import counts_outside_shifts, oee_elements
 from spc_platform.production.states import downtime_events, state_intervals
 
 UNKNOWN = CheckSpec("unknown_time", "At most 5 % of planned operation time has no recorded state.", blocking=False)
 PARTITION = CheckSpec("time_partition", "PDT + APT + AUST + ADET + ADOT + UNKNOWN = POT for every work unit and shift.")
+COUNTED = CheckSpec("counted", "Every production count lies within a shift; others enter no OEE.", blocking=False)
 QUANTITIES = CheckSpec("quantities", "good + scrap + rework = produced for every row.")
 
 
@@ -44,7 +45,9 @@ def _state_interval(workspace: Workspace, production_date: date) -> Iterator[Out
 def _oee(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
     inputs = [("state_interval", production_date), ("production_count", production_date)]
     intervals, counts = (workspace.lake.read(table, day) for table, day in inputs)
-    frame = oee_elements(intervals, counts, workspace.site, production_date, workspace.as_of(production_date))
+    as_of = workspace.as_of(production_date)
+    frame = oee_elements(intervals, counts, workspace.site, production_date, as_of)
+    outside = counts_outside_shifts(counts, workspace.site, production_date, as_of).height
     parts = pl.sum_horizontal("pdt_s", "apt_s", "aust_s", "adet_s", "adot_s", "unknown_s")
     off = frame.filter((parts - pl.col("pot_s")).abs() > 1e-6).height
     wrong = frame.filter(pl.col("gq") + pl.col("sq") + pl.col("rq") != pl.col("pq")).height
@@ -58,6 +61,7 @@ def _oee(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
         checks=(
             PARTITION.verdict(passed=off == 0, description=f"{off} rows whose elements do not add up to POT"),
             QUANTITIES.verdict(passed=wrong == 0, description=f"{wrong} rows whose quantities do not add up"),
+            COUNTED.verdict(passed=outside == 0, description=f"{outside} of {counts.height} counts outside all shifts"),
         ),
     )
 
@@ -80,5 +84,5 @@ OEE = Step(
     ("oee_elements",),
     own("state_interval", "production_count"),
     dated(_oee),
-    checks={"oee_elements": (PARTITION, QUANTITIES)},
+    checks={"oee_elements": (PARTITION, QUANTITIES, COUNTED)},
 )

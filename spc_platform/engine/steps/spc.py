@@ -9,13 +9,14 @@ import polars as pl
 
 from spc_platform.contracts import LAKE_TABLES
 from spc_platform.engine.step import CheckSpec, Input, Outcome, Step
-from spc_platform.engine.steps.common import dated, outcome, own, share
+from spc_platform.engine.steps.common import dated, outcome, own, share, total
 from spc_platform.engine.workspace import Workspace
 from spc_platform.spc.capability import capability
 from spc_platform.spc.limits import approve_baselines, limit_estimates
 from spc_platform.spc.points import judge
-from spc_platform.spc.subgroups import form_subgroups
+from spc_platform.spc.subgroups import form_subgroups, ungrouped
 
+GROUPED = CheckSpec("grouped", "Every measurement has a chart and, where its subgroups need one, a key.", blocking=False)
 APPEND_ONLY = CheckSpec("append_only", "No earlier limit version was altered or dropped.")
 LIMIT_ORDER = CheckSpec("limit_order", "lcl <= cl <= ucl for every judged point.")
 COMMON_CAPABILITY_GOAL = 1.33
@@ -29,7 +30,10 @@ def _subgroups(workspace: Workspace, production_date: date) -> Iterator[Outcome]
     inputs = [("measurement", production_date), ("measurement_flags", production_date)]
     measurement, flags = (workspace.lake.read(table, day) for table, day in inputs)
     frame = form_subgroups(measurement, flags, workspace.site)
-    yield outcome(workspace, "spc_subgroups", frame, production_date, inputs)
+    left_out = int(total(ungrouped(measurement, workspace.site)["n"]))
+    check = GROUPED.verdict(passed=left_out == 0, description=f"{left_out} of {measurement.height} values form no subgroup")
+    figures = {"values_without_subgroup": left_out}
+    yield outcome(workspace, "spc_subgroups", frame, production_date, inputs, figures=figures, checks=(check,))
 
 
 def _estimates(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
@@ -39,6 +43,11 @@ def _estimates(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
 
 
 def _limits(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
+    with workspace.limits_locked():
+        yield _approved(workspace)
+
+
+def _approved(workspace: Workspace) -> Outcome:
     before = workspace.lake.read("spc_limits")
     frame = approve_baselines(before, workspace.read_all("spc_subgroups"), workspace.site)
     frozen = [name for name in LAKE_TABLES["spc_limits"].names if name != "effective_to"]
@@ -47,7 +56,7 @@ def _limits(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
     charts = frame.select("characteristic_id", "equipment_id").n_unique()
     figures = {"charts": charts, "versions": frame.height}
     inputs = _all_dates(workspace, "spc_subgroups")
-    yield outcome(workspace, "spc_limits", frame, None, inputs, figures=figures, checks=(check,))
+    return outcome(workspace, "spc_limits", frame, None, inputs, figures=figures, checks=(check,))
 
 
 def _points(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
@@ -79,7 +88,14 @@ def _capability(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
 
 
 STEPS: tuple[Step, ...] = (
-    Step("spc_subgroups", "spc", ("spc_subgroups",), own("measurement", "measurement_flags"), dated(_subgroups)),
+    Step(
+        "spc_subgroups",
+        "spc",
+        ("spc_subgroups",),
+        own("measurement", "measurement_flags"),
+        dated(_subgroups),
+        checks={"spc_subgroups": (GROUPED,)},
+    ),
     Step("spc_limit_estimates", "spc", ("spc_limit_estimates",), own("spc_subgroups"), _estimates),
     Step(
         "spc_limits",

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from spc_platform.errors import PermanentError, TransientError
+from spc_platform.errors import SpcError, TransientError
 from spc_platform.lake.landing import land_source
 from spc_platform.orchestration.resources import WorkspaceResource
 from spc_platform.site import Site, Source
@@ -29,10 +29,8 @@ def landing_asset(source: Source, site: Site) -> dg.AssetsDefinition:
         plant = workspace.open()
         try:
             report = land_source(open_source(source, plant.settings), plant.site, plant.landing, plant.ledger)
-        except PermanentError as error:
-            raise dg.Failure(str(error), allow_retries=False) from error
-        except TransientError as error:
-            raise dg.Failure(str(error), allow_retries=True) from error
+        except SpcError as error:
+            raise dg.Failure(str(error), allow_retries=isinstance(error, TransientError)) from error
         return dg.MaterializeResult(
             metadata={
                 "pages": report.pages,

@@ -85,9 +85,11 @@ def marts_assets(settings: Settings, site: Site) -> list[Any]:
         register_lake(database, {name: plant.lake.paths(name) for name in LAKE_TABLES}, plant.site.tables)
         os.environ.update(SPC_DBT_DATABASE=str(database), SPC_PUBLISHED_VERSION=version, SPC_RUN_ID=context.run.run_id)
         target = plant.settings.data / "dbt" / version
-        yield from dbt.cli(["build"], context=context, target_path=target).stream()
+        try:
+            yield from dbt.cli(["build"], context=context, target_path=target).stream()
+        finally:
+            rmtree(target, ignore_errors=True)
         drop_lake(database)
-        rmtree(target)
         yield _publish(plant, version, context.run.run_id)
 
     return [_folder_spec(site), marts]
@@ -124,7 +126,7 @@ def _publication_spec(site: Site, models: list[dg.AssetSpec]) -> dg.AssetSpec:
 def _publish(plant: Workspace, version: str, run_id: str) -> dg.MaterializeResult:  # type: ignore[type-arg]
     published = plant.serving.publish(version, {"run_id": run_id, "site": plant.site.site_id})
     plant.serving.prune(keep=plant.settings.keep_versions, min_age_s=LONGEST_BI_SESSION_S)
-    counted = _row_counts(published.database)
+    counted = _read_as_a_client(published.database)
     rows = sum(counted.values())
     return dg.MaterializeResult(
         asset_key="serving_publication",
@@ -145,7 +147,7 @@ def _publish(plant: Workspace, version: str, run_id: str) -> dg.MaterializeResul
     )
 
 
-def _row_counts(database: Path) -> dict[str, int]:
+def _read_as_a_client(database: Path) -> dict[str, int]:
     """Rows of every mart, read as a BI client would: read-only."""
     resource = DuckDBResource(database=str(database), connection_config={"access_mode": "READ_ONLY"})
     with resource.get_connection() as connection:
