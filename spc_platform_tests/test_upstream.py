@@ -79,6 +79,13 @@ def test_a_production_day_starts_at_the_sites_hour_and_loses_an_hour_on_the_dst_
     assert days.get_partition_keys()[-1] == "2026-04-04", "the end date is midnight, before the day's start hour"
 
 
+def test_dagster_dbt_still_has_what_the_lean_resource_leaves_out() -> None:
+    from dagster_dbt import DbtCliResource
+
+    assert "_cli_version" in vars(DbtCliResource)
+    assert callable(DbtCliResource._initialize_dbt_core_adapter)
+
+
 def test_secrets_stay_out_of_a_resource_that_does_not_hold_them() -> None:
     from spc_platform.orchestration.resources import WorkspaceResource
 

@@ -24,7 +24,9 @@ _Date = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 def demo(
     site: Annotated[str, typer.Option(help="`demo` (the embedded plant), `nist`, or a site folder.")] = "demo",
     data: Annotated[Path | None, typer.Option(help="Folder of external data sets, for sites that read files.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the lake is written; must be empty or an earlier demo's.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where the lake is written (default: data/, or data/<site>-lake/ for another site).")
+    ] = None,
 ) -> None:
     """Run the whole graph in one Dagster run and print what was found."""
     from spc_platform.cli.demo import run_demo

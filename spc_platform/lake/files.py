@@ -2,7 +2,7 @@
 
 A file appears under its name only when it is whole: it is written under a hidden temporary name in the
 same folder, synced, renamed, and the folder is synced. A process killed at any point leaves either the
-old state or the new one, and perhaps a temporary file that ``temporary_files`` finds later.
+old state or the new one, and perhaps a temporary file that a later sweep removes.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ tables are new would mix two states of the plant.
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version as package_version
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, DbtCliResource, dbt_assets
 from dagster_duckdb import DuckDBResource
+from packaging.version import Version
 
 from spc_platform.contracts import LAKE_TABLES
 from spc_platform.engine import Workspace
@@ -35,11 +38,26 @@ _READABLE = dg.AssetCheckSpec(
 )
 
 
+class LeanDbtCliResource(DbtCliResource):
+    """dbt without what Dagster does around it that we never use: 4 s of 13 s of a build.
+
+    The adapter in Dagster's own process serves row counts and column metadata, which the publication reads from the
+    file itself; the version, otherwise asked of a dbt process, is that of the installed package.
+    """
+
+    @cached_property
+    def _cli_version(self) -> Version:
+        return Version(package_version("dbt-core"))
+
+    def _initialize_dbt_core_adapter(self, args: Sequence[str]) -> Any:
+        return None
+
+
 def dbt_resource(settings: Settings) -> DbtCliResource:
     """The dbt of this environment, on PATH or not."""
     beside = Path(sys.executable).with_name("dbt")
     executable = str(beside) if beside.exists() else "dbt"
-    return DbtCliResource(project_dir=str(settings.dbt), profiles_dir=str(settings.dbt), dbt_executable=executable)
+    return LeanDbtCliResource(project_dir=str(settings.dbt), profiles_dir=str(settings.dbt), dbt_executable=executable)
 
 
 class _MartsTranslator(DagsterDbtTranslator):
