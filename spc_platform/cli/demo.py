@@ -60,6 +60,12 @@ def export(settings: Settings) -> None:
         os.environ["PATH"] = bin_folder + os.pathsep + os.environ.get("PATH", "")
 
 
+def load_heavy_modules() -> None:
+    """Imports what the run needs while the plant starts on the other core."""
+    console.print("  0.0 s  loading Dagster")
+    import spc_platform.build  # noqa: F401
+
+
 @contextmanager
 def running_plant() -> Iterator[str]:
     """The embedded plant in its own process on free loopback ports; yields the address of its admin port."""
@@ -69,6 +75,7 @@ def running_plant() -> Iterator[str]:
         text=True,
     )
     try:
+        load_heavy_modules()
         announced = re.search(r"MES (\S+), admin (\S+),", process.stdout.readline() if process.stdout else "")
         if announced is None:
             raise PermanentError("the embedded plant did not start; run `spc plant` to see why")
@@ -126,7 +133,6 @@ def _dates(settings: Settings) -> tuple[date, date]:
 
 
 def _materialize(settings: Settings) -> bool:
-    console.print("  0.0 s  loading Dagster")
     import dagster as dg
 
     from spc_platform.build import build_defs

@@ -47,7 +47,8 @@ def _oee(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
     intervals, counts = (workspace.lake.read(table, day) for table, day in inputs)
     as_of = workspace.as_of(production_date)
     frame = oee_elements(intervals, counts, workspace.site, production_date, as_of)
-    outside = counts_outside_shifts(counts, workspace.site, production_date, as_of).height
+    suspicious = counts.filter(pl.col("shift_id").is_null())
+    outside = 0 if suspicious.is_empty() else counts_outside_shifts(suspicious, workspace.site, production_date, as_of).height
     parts = pl.sum_horizontal("pdt_s", "apt_s", "aust_s", "adet_s", "adot_s", "unknown_s")
     off = frame.filter((parts - pl.col("pot_s")).abs() > 1e-6).height
     wrong = frame.filter(pl.col("gq") + pl.col("sq") + pl.col("rq") != pl.col("pq")).height
