@@ -12,6 +12,7 @@ afterwards does not improve the past (ISO 22400-2: planned downtime is planned).
 from __future__ import annotations
 
 from datetime import date
+from functools import lru_cache
 
 import polars as pl
 
@@ -20,6 +21,8 @@ from spc_platform.errors import SiteError
 from spc_platform.production.intervals import cover, cut, merge, seconds, subtract
 from spc_platform.site.model import Site
 
+_REMEMBERED = 64
+"""Calendars kept: pure functions of site and dates, asked for several times by the steps of one production date."""
 EVERY_LINE = "*"
 NOT_OPERATION_TIME = ("holiday", "no_production")
 """Calendar kinds that take time out of planned operation time."""
@@ -27,6 +30,7 @@ PLANNED_DOWN = ("break", "planned_maintenance")
 """Calendar kinds that are planned downtime within planned operation time; where two overlap the later one here names it."""
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def shift_calendar(site: Site, first: date, last: date) -> pl.DataFrame:
     """Shifts of every work unit on the production dates ``first`` to ``last`` (both included): SHIFT_CALENDAR.
 
@@ -50,6 +54,7 @@ def shift_calendar(site: Site, first: date, last: date) -> pl.DataFrame:
     return SHIFT_CALENDAR.conform(shifts)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def operation_time(site: Site, first: date, last: date) -> pl.DataFrame:
     """Planned operation time: equipment_id, work_center_id, shift_id, production_date, start_at, end_at.
 
@@ -58,6 +63,7 @@ def operation_time(site: Site, first: date, last: date) -> pl.DataFrame:
     return subtract(_clock_shifts(site, first, last).select(_SHIFT_COLUMNS), _entries(site, NOT_OPERATION_TIME))
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def planned_downtime(site: Site, first: date, last: date) -> pl.DataFrame:
     """Planned downtime within planned operation time: equipment_id, start_at, end_at, kind.
 

@@ -74,9 +74,9 @@ class Policies:
     baseline: BaselinePolicy = field(default_factory=BaselinePolicy)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Site:
-    """A validated site folder. ``tables`` holds one frame per contract of ``contracts.site``."""
+    """A validated site folder. ``tables`` holds one frame per contract of ``contracts.site``. Equal only to itself."""
 
     site_id: str
     name: str
