@@ -17,6 +17,7 @@ from io import StringIO
 from pathlib import Path
 from shutil import copyfile
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from rich.console import Console
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
 DEMO_DATES = 14
+PLANT_PORT = 8765
 MOST_CHATTER = 4000
 """Characters of dbt's own words that are shown when a run fails."""
 console = Console(stderr=True, highlight=False)
@@ -86,10 +88,14 @@ def running_plant() -> Iterator[str]:
         process.wait(timeout=10)
 
 
-def _reads_plant(settings: Settings) -> bool:
+def reads_plant(settings: Settings) -> bool:
+    """Whether a source of the site, where SPC_SOURCE_URL left it, is at the embedded plant's address."""
     from spc_platform.site.loader import load_site
+    from spc_platform.sources.rest import LOOPBACK
 
-    return any(source.kind == "rest" and source.source_id == "mes" for source in load_site(settings.site).sources)
+    sources = [source for source in load_site(settings.site).sources if source.kind == "rest"]
+    addresses = [urlsplit(settings.source_url.get(source.source_id, source.base_url)) for source in sources]
+    return any(each.hostname in LOOPBACK and each.netloc.endswith(f":{PLANT_PORT}") for each in addresses)
 
 
 def run_demo(site: str, data: Path | None, out: Path | None) -> int:
@@ -98,7 +104,7 @@ def run_demo(site: str, data: Path | None, out: Path | None) -> int:
     settings = demo_settings(site, data, out)
     export(settings)
     _require_folders(settings)
-    embedded = _reads_plant(settings)
+    embedded = reads_plant(settings)
     with running_plant() if embedded else nullcontext() as admin_url:
         succeeded = _materialize(Settings())
         console.print(f"{time.monotonic() - started:5.1f} s  done")

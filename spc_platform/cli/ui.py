@@ -8,17 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from spc_platform.cli.demo import export
+from spc_platform.cli.demo import PLANT_PORT, export, reads_plant
 from spc_platform.errors import PermanentError
 from spc_platform.settings import REPOSITORY, Settings
-from spc_platform.site.loader import load_site
-from spc_platform.sources.rest import LOOPBACK
 
-PLANT_PORT, PLANT_ADMIN_PORT = 8765, 8766
+PLANT_ADMIN_PORT = 8766
 console = Console(stderr=True, highlight=False)
 
 
@@ -32,18 +29,11 @@ def require_free(port: int, what: str, remedy: str) -> None:
             raise PermanentError(f"port {port} for {what} is taken ({error.strerror}); {remedy}", code="SPC-210") from error
 
 
-def _reads_plant(settings: Settings) -> bool:
-    """Whether a source of the site, where SPC_SOURCE_URL left it, is at the embedded plant's address."""
-    sources = [source for source in load_site(settings.site).sources if source.kind == "rest"]
-    addresses = [urlsplit(settings.source_url.get(source.source_id, source.base_url)) for source in sources]
-    return any(each.hostname in LOOPBACK and each.netloc.endswith(f":{PLANT_PORT}") for each in addresses)
-
-
 def _commands(settings: Settings, port: int) -> dict[str, list[str]]:
     scripts = Path(sys.executable).parent
     workspace = str(REPOSITORY / "workspace.yaml")
     commands: dict[str, list[str]] = {}
-    if _reads_plant(settings):
+    if reads_plant(settings):
         require_free(PLANT_PORT, "the embedded plant", "stop the process that holds it, or set SPC_SOURCE_URL to another MES")
         commands["plant"] = [
             sys.executable, "-m", "spc_platform.plant", "--port", str(PLANT_PORT), "--admin-port", str(PLANT_ADMIN_PORT),

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from spc_platform.cli import ui
+from spc_platform.cli import demo, ui
 from spc_platform.errors import PermanentError
 from spc_platform.settings import REPOSITORY, Settings
 
@@ -59,6 +59,7 @@ def test_a_taken_port_stops_the_start_only_where_the_plant_needs_it(monkeypatch:
         held.listen()
         port = held.getsockname()[1]
         monkeypatch.setattr(ui, "PLANT_PORT", port)
+        monkeypatch.setattr(demo, "PLANT_PORT", port)
         own = Settings(site=SITE, source_url={"mes": f"http://127.0.0.1:{port}"})
         with pytest.raises(PermanentError, match=f"port {port} for the embedded plant is taken.*SPC_SOURCE_URL"):
             ui._commands(own, 3000)
