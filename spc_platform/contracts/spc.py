@@ -32,6 +32,7 @@ SPC_SUBGROUPS = Table(
         count("specification_version", "Specification in force; a subgroup never spans two.", nullable=True, ge=None),
         count("n_observed", "Observed values.", ge=1),
         number("mean", "Mean of the observed values.", unit=_UNIT),
+        number("median", "Median of the observed values.", unit=_UNIT, nullable=True),
         number("m2", "Sum of squared deviations from the mean.", unit=f"{_UNIT}^2", ge=0),
         number("range", "Largest minus smallest; empty for one value.", unit=_UNIT, nullable=True, ge=0),
         number("s", "Sample standard deviation, n-1; empty for one value.", unit=_UNIT, nullable=True, ge=0),

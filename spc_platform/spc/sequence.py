@@ -56,6 +56,26 @@ class Spans:
         """Rows of each span that are flagged."""
         return np.add.reduceat(flags.astype(np.int64), self.starts)
 
+    def median(self, values: Floats) -> Floats:
+        """Median of each span, the mean of the two middle values of an even count; a span with NaN gives NaN.
+
+        >>> Spans(np.array([0, 3]), 7).median(np.array([3.0, 1.0, 2.0, 9.0, 4.0, 8.0, 5.0])).tolist()
+        [2.0, 6.5]
+        """
+        sizes = self.sizes
+        if len(sizes) and bool(np.all(sizes == sizes[0])):
+            ordered = np.sort(values.reshape(len(sizes), -1), axis=1).ravel()  # NaN sorts last, here and below
+        else:
+            within = pl.DataFrame({"span": np.repeat(np.arange(len(sizes)), sizes), "value": values})
+            ordered = within.sort("span", "value")["value"].to_numpy()
+        found = middle(ordered[self.starts + (sizes - 1) // 2], ordered[self.starts + sizes // 2])
+        return np.where(np.isnan(ordered[self.ends]), np.nan, found)
+
+
+def middle(low: Floats, high: Floats) -> Floats:
+    """Half way between two values."""
+    return np.asarray(0.5 * (low + high), dtype=np.float64)
+
 
 def merge(n: Floats, mean: Floats, m2: Floats, spans: Spans) -> tuple[Floats, Floats, Floats]:
     """n, mean and sum of squared deviations of the values behind each span of (n, mean, m2).

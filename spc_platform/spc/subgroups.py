@@ -6,12 +6,25 @@ without it stand beside them.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import polars as pl
 
 from spc_platform.contracts.spc import SPC_SUBGROUPS
+from spc_platform.errors import ContractError
 from spc_platform.site.model import Site
-from spc_platform.spc.sequence import CHART, Flags, Floats, Ints, Spans
+from spc_platform.spc.sequence import CHART, Flags, Floats, Ints, Spans, middle
+
+BLOCK_VALUES = 1 << 15
+"""Values that are reduced at a time: they and their deviations stay in a core's second-level cache."""
+
+_NAMES = ("mean", "minimum", "maximum", "median")
+_LARGEST = 1e150
+"""Beyond this the square of a deviation overflows."""
+
+WIDEST_COLUMN = 32
+"""Up to this size a subgroup is reduced position by position over all subgroups of its size at once."""
 
 _RECORD = ["source_id", "record_id"]
 _BLOCK = ["chart_index", "production_date", "specification_version", "sample"]
@@ -44,7 +57,8 @@ def form_subgroups(measurement: pl.DataFrame, flags: pl.DataFrame, site: Site) -
         subgroup_at=pl.col("measured_at"),
         subgroup_end_at=rows["measured_at"][spans.ends],
     )
-    return SPC_SUBGROUPS.conform(frame.with_columns(**_statistics(rows, spans)))
+    statistics = subgroup_statistics(rows["value"].to_numpy(), (~rows["is_masked"]).to_numpy(), spans)
+    return SPC_SUBGROUPS.conform(frame.with_columns(pl.DataFrame(statistics).with_columns(pl.col(pl.Float64).fill_nan(None))))
 
 
 def ungrouped(measurement: pl.DataFrame, site: Site) -> pl.DataFrame:
@@ -113,39 +127,142 @@ def _first_of_subgroup(rows: pl.DataFrame) -> Flags:
     return is_first | full
 
 
-def _statistics(rows: pl.DataFrame, spans: Spans) -> dict[str, pl.Series]:
-    value: Floats = rows["value"].to_numpy()
-    kept = (~rows["is_masked"]).to_numpy()
+def subgroup_statistics(value: Floats, kept: Flags, spans: Spans) -> dict[str, Floats | Ints]:
+    """Statistics of the values of each span, one array of ``len(spans.starts)`` per name, in the values' unit.
+
+    ``value``: observed values, flat over all subgroups; ``kept``: false where a statistical rule masks the value.
+    n_observed, mean, m2 (sum of squared deviations), range and s (NaN for one value), minimum, maximum, median,
+    n_masked, and mean_unmasked and m2_unmasked of the kept values (NaN where none is). A subgroup's figures depend
+    on its values and their order only, bit for bit, never on its neighbours. Raises ``ContractError`` SPC-310 for
+    a value that is not finite. Source: the corrected two-pass algorithm about the first value (Chan, Golub,
+    LeVeque 1983), so that a large common offset costs no digits.
+
+    >>> found = subgroup_statistics(np.array([1.0, 2.0, 6.0]), np.ones(3, dtype=bool), Spans(np.array([0]), 3))
+    >>> [float(found[name].item()) for name in ("mean", "median", "m2", "range")]
+    [3.0, 2.0, 14.0, 5.0]
+    """
+    value = np.ascontiguousarray(value, dtype=np.float64)
     n = spans.sizes
-    n_kept = spans.count(kept)
-    # the first value of a subgroup as origin: a large common offset then costs no digits
-    origin = value[spans.starts]
-    deviation = value - np.repeat(origin, n)
-    mean, m2 = _mean_and_m2(deviation, np.ones_like(deviation), spans)
-    mean_kept, m2_kept = _mean_and_m2(deviation, kept.astype(np.float64), spans)
-    low, high = np.minimum.reduceat(value, spans.starts), np.maximum.reduceat(value, spans.starts)
-    several = pl.Series(n > 1)
-    return {
-        "n_observed": pl.Series(n),
-        "mean": pl.Series(origin + mean),
-        "m2": pl.Series(m2),
-        "range": _where(several, high - low),
-        "s": _where(several, np.sqrt(m2 / np.maximum(n - 1, 1))),
-        "minimum": pl.Series(low),
-        "maximum": pl.Series(high),
-        "n_masked": pl.Series(n - n_kept),
-        "mean_unmasked": _where(pl.Series(n_kept > 0), origin + mean_kept),
-        "m2_unmasked": _where(pl.Series(n_kept > 0), m2_kept),
-    }
+    moments = _moments(value, spans)
+    several = n > 1
+    with np.errstate(invalid="ignore"):
+        found: dict[str, Floats | Ints] = {
+            "n_observed": n,
+            **moments,
+            "range": np.where(several, moments["maximum"] - moments["minimum"], np.nan),
+            "s": np.where(several, np.sqrt(moments["m2"] / np.maximum(n - 1, 1)), np.nan),
+        }
+    masked = np.flatnonzero(~kept)
+    if not masked.size:
+        return {**found, "n_masked": np.zeros_like(n), "mean_unmasked": moments["mean"], "m2_unmasked": moments["m2"]}
+    span_of = np.searchsorted(spans.starts, masked, side="right") - 1
+    n_masked: Ints = np.bincount(span_of, minlength=len(n)).astype(np.int64)
+    return {**found, "n_masked": n_masked, **_unmasked(value, kept, spans, n_masked, moments)}
 
 
-def _mean_and_m2(deviation: Floats, weight: Floats, spans: Spans) -> tuple[Floats, Floats]:
-    """Mean and sum of squared deviations per span by the corrected two-pass algorithm (Chan et al. 1983)."""
-    total = np.maximum(spans.total(weight), 1.0)
-    mean = spans.total(deviation * weight) / total
-    about = (deviation - np.repeat(mean, spans.sizes)) * weight
-    return mean, np.maximum(spans.total(about * about) - spans.total(about) ** 2 / total, 0.0)
+def _unmasked(value: Floats, kept: Flags, spans: Spans, n_masked: Ints, moments: dict[str, Floats]) -> dict[str, Floats]:
+    """The moments again, without the masked values, of the subgroups that have any."""
+    mean, m2 = moments["mean"].copy(), moments["m2"].copy()
+    touched = np.flatnonzero(n_masked)
+    n_kept = spans.sizes[touched] - n_masked[touched]
+    mean[touched[n_kept == 0]] = m2[touched[n_kept == 0]] = np.nan
+    touched, n_kept = touched[n_kept > 0], n_kept[n_kept > 0]
+    if touched.size:
+        chosen = np.zeros(len(n_masked), dtype=np.bool_)
+        chosen[touched] = True
+        rows = value[kept & np.repeat(chosen, spans.sizes)]
+        again = _moments(rows, Spans(np.cumsum(n_kept) - n_kept, len(rows)))
+        mean[touched], m2[touched] = again["mean"], again["m2"]
+    return {"mean_unmasked": mean, "m2_unmasked": m2}
 
 
-def _where(condition: pl.Series, values: Floats) -> pl.Series:
-    return pl.select(pl.when(condition).then(pl.Series(values))).to_series()
+def _moments(value: Floats, spans: Spans) -> dict[str, Floats]:
+    """Mean, m2, minimum, maximum and median per span, size by size: every size has one way to be computed."""
+    n = spans.sizes
+    if len(n) == len(value):  # individuals: 0, and NaN of what is not finite
+        found = {**dict.fromkeys(_NAMES, value), "m2": value - value}
+    else:
+        found = {name: np.empty(len(n)) for name in (*_NAMES, "m2")}
+        for size in np.flatnonzero(np.bincount(n[n <= WIDEST_COLUMN])).tolist():
+            at = np.flatnonzero(n == size)
+            _narrow(value, spans.starts[at], size, at, found)
+        _wide(value, spans, np.flatnonzero(n > WIDEST_COLUMN), found)
+    bad = np.flatnonzero(~np.isfinite(found["m2"]))
+    if bad.size:
+        first, size = int(spans.starts[bad[0]]), int(n[bad[0]])
+        row = first + int(np.argmax(~(np.abs(value[first : first + size]) < _LARGEST)))
+        raise ContractError(
+            f"value {value[row]:g} in row {row} (subgroup {bad[0]}) is not a finite number below {_LARGEST:g}: an "
+            "absent value has no statistics; leave such rows out and count them, or correct the unit",
+            code="SPC-310",
+        )
+    return found
+
+
+def _narrow(value: Floats, starts: Ints, size: int, at: Ints, found: dict[str, Floats]) -> None:
+    """Subgroups of one small size, a block of them at a time: positions in the subgroup are rows of a matrix."""
+    many = max(BLOCK_VALUES // size, 1)
+    position = np.arange(size)[:, None]
+    for low in range(0, len(starts), many):
+        begin, to = starts[low : low + many], at[low : low + many]
+        first, count = int(begin[0]), len(begin)
+        if int(begin[-1]) - first == (count - 1) * size:
+            block = np.array(value[first : first + count * size].reshape(count, size).T, order="C")
+        else:
+            block = value[begin[None, :] + position]
+        origin = block[0].copy()
+        deviation = block - origin
+        mean = np.add.reduce(deviation, axis=0) / size
+        found["mean"][to] = origin + mean
+        deviation -= mean
+        residue = np.add.reduce(deviation, axis=0)
+        deviation *= deviation
+        found["m2"][to] = np.maximum(np.add.reduce(deviation, axis=0) - residue * residue / size, 0.0)
+        _sort_rows(block)
+        found["minimum"][to], found["maximum"][to] = block[0], block[-1]
+        found["median"][to] = block[size // 2] if size % 2 else middle(block[size // 2 - 1], block[size // 2])
+
+
+def _wide(value: Floats, spans: Spans, at: Ints, found: dict[str, Floats]) -> None:
+    """Large subgroups, span by span of their own values."""
+    if not at.size:
+        return
+    sizes = spans.sizes[at]
+    own = Spans(np.cumsum(sizes) - sizes, int(sizes.sum()))
+    rows = value if own.rows == len(value) else value[np.repeat(spans.starts[at] - own.starts, sizes) + np.arange(own.rows)]
+    origin = rows[own.starts]
+    deviation = rows - np.repeat(origin, sizes)
+    mean = own.total(deviation) / sizes
+    found["mean"][at] = origin + mean
+    deviation -= np.repeat(mean, sizes)
+    residue = own.total(deviation)
+    deviation *= deviation
+    found["m2"][at] = np.maximum(own.total(deviation) - residue * residue / sizes, 0.0)
+    found["minimum"][at], found["maximum"][at] = np.minimum.reduceat(rows, own.starts), np.maximum.reduceat(rows, own.starts)
+    found["median"][at] = own.median(rows)
+
+
+def _sort_rows(block: Floats) -> None:
+    """Sort every column of (size, subgroups) in place: Batcher's odd-even merge sort, exchanges of whole rows."""
+    low = np.empty(block.shape[1])
+    for first, second in _exchanges(len(block)):
+        np.minimum(block[first], block[second], out=low)
+        np.maximum(block[first], block[second], out=block[second])
+        block[first] = low
+
+
+@lru_cache(maxsize=WIDEST_COLUMN)
+def _exchanges(size: int) -> tuple[tuple[int, int], ...]:
+    """The comparisons that sort ``size`` values (Knuth, The Art of Computer Programming 3, 5.2.2, algorithm M)."""
+    pairs: list[tuple[int, int]] = []
+    bits = max(size - 1, 1).bit_length()
+    p = 1 << (bits - 1)
+    while p > 0:
+        q, r, d = 1 << (bits - 1), 0, p
+        while True:
+            pairs += [(i, i + d) for i in range(size - d) if i & p == r]
+            if q == p:
+                break
+            d, q, r = q - p, q >> 1, p
+        p >>= 1
+    return tuple(pairs)
