@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ from spc_platform.site.model import Site
 
 CHART = ["characteristic_id", "equipment_id"]
 """What names a chart."""
+
+CHART_SETTINGS = ["weight", "span", "reference", "decision", "head_start"]
+"""Settings of single kinds of charts, in the site's characteristics; null: the default of ``spc.charting``."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -35,9 +39,12 @@ class Spans:
         """Spans that begin where ``is_first`` is true; row 0 must be true."""
         return cls(np.flatnonzero(is_first), len(is_first))
 
-    @property
+    @cached_property
     def sizes(self) -> Ints:
-        return np.diff(self.starts, append=self.rows)
+        sizes = np.empty_like(self.starts)
+        np.subtract(self.starts[1:], self.starts[:-1], out=sizes[:-1])
+        sizes[-1:] = self.rows - self.starts[-1:]
+        return sizes
 
     @property
     def ends(self) -> Ints:
@@ -104,7 +111,7 @@ def chart_order(subgroups: pl.DataFrame, site: Site) -> pl.DataFrame:
     """
     charts = (
         site["characteristics"]
-        .select(*CHART, "chart", "subgroup_size", "estimator", "rule_set")
+        .select(*CHART, "chart", "subgroup_size", "estimator", "rule_set", *CHART_SETTINGS)
         .sort(CHART)
         .with_row_index("chart_index")
     )
