@@ -230,7 +230,8 @@ def c4_mssd_of_segments(lengths: Ints, spans: Spans) -> Floats:
         log_m = np.zeros((int(local[-1]) + 1, len(_LOG_T)))
         np.add.at(log_m, local, _log_moment(lengths[chosen].astype(np.float64), pairs[of_span[chosen]]))
         weight = np.exp(-0.5 * _LOG_T) * (_LOG_T[1] - _LOG_T[0]) / (2.0 * np.sqrt(np.pi))
-        found[low : low + many] = -np.expm1(log_m) @ weight
+        # not a product of matrices: its last digit would depend on how many groups there are
+        found[low : low + many] = np.sum(-np.expm1(log_m) * weight, axis=1)
     return found
 
 
