@@ -53,7 +53,7 @@ def noncentral_t_interval(t: float, df: float, confidence: float) -> tuple[float
     """Interval of the noncentrality of an observed t; divided by the root of the effective n it is that of Cohen's d.
 
     >>> [round(end, 4) for end in noncentral_t_interval(2.0, 10.0, 0.95)]
-    [-0.1358, 4.0477]
+    [-0.1835, 4.1011]
     """
     tail = (1.0 - confidence) / 2.0
 
