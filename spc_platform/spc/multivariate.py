@@ -17,161 +17,52 @@ from scipy import stats
 from scipy.special import ndtr
 
 from spc_platform.errors import ContractError
+from spc_platform.spc.covariance import (
+    BAD_MULTIVARIATE,
+    VectorParameters,
+    VectorSubgroups,
+    check_covariance,
+    covariance_problems,
+    entering,
+    known_parameters,
+    span_of,
+    t2_parameters,
+    t2_subgroup_parameters,
+    vector_subgroups,
+    whitened,
+)
 from spc_platform.spc.scored import ScoredPoints, normal_score
-from spc_platform.spc.sequence import Flags, Floats, Ints, Spans
+from spc_platform.spc.sequence import Flags, Floats, Spans
 from spc_platform.spc.time_weighted import recursion
 
-Method = Literal["covariance", "successive_differences"]
+__all__ = [
+    "VectorParameters",
+    "VectorSubgroups",
+    "check_covariance",
+    "covariance_problems",
+    "generalized_variance_panel",
+    "known_parameters",
+    "mewma_panel",
+    "t2_contributions",
+    "t2_panel",
+    "t2_parameters",
+    "t2_statistic",
+    "t2_subgroup_parameters",
+    "vector_subgroups",
+]
+
 Phase = Literal["phase_1", "phase_2", "known"]
 
-SINGULAR = "SPC-322"
-BAD_MULTIVARIATE = "SPC-323"
 
-SMALLEST_EIGENVALUE = 1e-10
-"""Of the correlation matrix, relative to its largest: below it T2 would have fewer than six correct digits."""
-
-
-@dataclass(frozen=True)
-class VectorParameters:
-    """Centre and covariance of G charts of p variables.
-
-    ``mean`` (G, p) and ``covariance`` (G, p, p) in the units of the variables; ``total`` (G) observations behind the mean;
-    ``nu`` (G) degrees of freedom of the covariance; ``beta_df`` (G) the number that stands for m in the second shape of the
-    phase I beta of individuals, (beta_df - p - 1) / 2: m itself, or 2(m-1)^2/(3m-4) for successive differences.
-    ``is_subgrouped``: the covariance comes from within subgroups, independent of their means.
-    """
-
-    mean: Floats
-    covariance: Floats
-    total: Floats
-    nu: Floats
-    beta_df: Floats
-    is_subgrouped: bool
-
-
-def known_parameters(mean: Floats, covariance: Floats) -> VectorParameters:
-    """Historical parameters: ``mean`` (G, p), ``covariance`` (G, p, p), taken as exact (T2 limits are chi-squared)."""
-    endless = np.full(len(mean), np.inf)
-    return VectorParameters(np.asarray(mean, float), np.asarray(covariance, float), endless, endless, endless, False)
-
-
-def t2_parameters(
-    x: Floats, spans: Spans, included: Flags | None = None, method: Method = "covariance", is_first: Flags | None = None
-) -> VectorParameters:
-    """Mean and covariance of individual vectors, one chart per span.
-
-    ``x`` (N, p); a row with NaN in any variable does not enter, nor one that is not ``included``. ``covariance`` divides
-    by m - 1. ``successive_differences`` is V'V / (2 pairs) over adjacent rows that both enter and lie in one segment of
-    ``is_first`` (default: the span); its degrees of freedom 2 q^2 / (2q + a), with q pairs of which a follow one another
-    directly, are 2(m-1)^2/(3m-4) for an unbroken series (Sullivan, Woodall 1996). An unknown method or an infinite value
-    raises ``ContractError`` (SPC-323). Spans without rows give NaN; ``check_covariance`` names what is wrong with them.
-    """
-    used = _entering(x, included)
-    if method == "covariance":
-        m, mean, scatter = _moments(x, used, spans)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            covariance = scatter / (m - 1.0)[:, None, None]
-        return VectorParameters(mean, covariance, m, m - 1.0, m, False)
-    if method != "successive_differences":
-        raise ContractError(
-            f"no covariance estimator {method!r}; use covariance or successive_differences", code=BAD_MULTIVARIATE
-        )
-    m, mean, _ = _moments(x, used, spans)
-    first = np.zeros(len(x), dtype=np.bool_)
-    first[spans.starts] = True
-    first |= False if is_first is None else is_first
-    before = np.concatenate((x[:1], x[:-1]))
-    pair = used & np.concatenate((used[:1], used[:-1])) & ~first
-    step = np.where(pair[:, None], x - before, 0.0)
-    adjacent = pair & np.concatenate((pair[:1], pair[:-1]))
-    q, a = spans.count(pair).astype(np.float64), spans.count(adjacent).astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        covariance = _products(step, spans) / (2.0 * q)[:, None, None]
-        nu = 2.0 * q * q / (2.0 * q + a)
-    return VectorParameters(mean, covariance, m, nu, nu, False)
-
-
-@dataclass(frozen=True)
-class VectorSubgroups:
-    """S subgroups of p variables: ``mean`` (S, p), size ``n`` (S), sum of products about the mean ``scatter`` (S, p, p)."""
-
-    mean: Floats
-    n: Floats
-    scatter: Floats
-
-
-def vector_subgroups(values: Floats, subgroup_spans: Spans) -> VectorSubgroups:
-    """Mean, size and scatter of each subgroup of vectors; ``values`` (N, p), rows with NaN do not enter.
-
-    An infinite value raises ``ContractError`` (SPC-323).
-    """
-    n, mean, scatter = _moments(values, _entering(values, None), subgroup_spans)
-    return VectorSubgroups(mean, n, scatter)
-
-
-def t2_subgroup_parameters(subgroups: VectorSubgroups, spans: Spans, included: Flags | None = None) -> VectorParameters:
-    """Grand mean (weighted by size) and pooled covariance within subgroups, one chart per span of subgroups.
-
-    S = sum of scatters / sum(n_i - 1): for equal sizes the mean of the subgroups' covariance matrices. Subgroups that are
-    empty or not ``included`` do not enter.
-    """
-    used = (subgroups.n > 0) & (True if included is None else included)
-    n = np.where(used, subgroups.n, 0.0)
-    total, nu = spans.total(n), spans.total(np.maximum(n - 1.0, 0.0))
-    anchor = _anchor(subgroups.mean, used, spans)
-    offset = np.where(used[:, None], subgroups.mean - anchor[_span_of(spans)], 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = anchor + np.add.reduceat(n[:, None] * offset, spans.starts, axis=0) / total[:, None]
-        scatter = np.where(used[:, None, None], subgroups.scatter, 0.0)
-        covariance = np.add.reduceat(scatter, spans.starts, axis=0) / nu[:, None, None]
-    return VectorParameters(mean, covariance, total, nu, nu, True)
-
-
-def covariance_problems(parameters: VectorParameters, variables: Sequence[str]) -> dict[int, str]:
-    """What makes the covariance of a chart unusable, by the chart's index; charts that are fine are not in it.
-
-    Too few observations, a variable that is constant, or collinear variables; ``variables`` (p) names them in the text.
-    """
-    p = parameters.mean.shape[1]
-    names = np.asarray(variables)
-    few = ~(parameters.nu >= p)
-    variance = np.diagonal(parameters.covariance, axis1=1, axis2=2)
-    constant = ~(variance > 0)
-    found = {
-        int(chart): f"{parameters.nu[chart]:.4g} degrees of freedom cannot give a covariance of the {p} variables "
-        f"{', '.join(names)}; take more observations or fewer variables"
-        for chart in np.flatnonzero(few)
-    }
-    for chart in np.flatnonzero(constant.any(axis=1) & ~few):
-        found[int(chart)] = f"{', '.join(names[constant[chart]])} does not vary; leave it out or correct its source"
-    fine = np.flatnonzero(~few & ~constant.any(axis=1))
-    value, vector = np.linalg.eigh(_correlation(parameters.covariance[fine])[0])
-    for row in np.flatnonzero(value[:, 0] < SMALLEST_EIGENVALUE * value[:, -1]):
-        share = np.abs(vector[row, :, 0])
-        tied = names[share > 0.1 * share.max()]
-        found[int(fine[row])] = f"{', '.join(tied)} are collinear (one follows from the others); leave one of them out"
-    return dict(sorted(found.items()))
-
-
-def check_covariance(
-    parameters: VectorParameters, variables: Sequence[str] | None = None, charts: Sequence[str] | None = None
-) -> None:
-    """Raise ``ContractError`` (SPC-322) that names the first charts whose covariance cannot be inverted, and the remedy."""
-    names = list(variables) if variables is not None else [f"variable {j + 1}" for j in range(parameters.mean.shape[1])]
-    problems = covariance_problems(parameters, names)
-    if problems:
-        shown = [f"{charts[g] if charts is not None else f'chart {g + 1}'}: {text}" for g, text in list(problems.items())[:5]]
-        more = f" (and {len(problems) - 5} more charts)" if len(problems) > 5 else ""
-        raise ContractError("no T2 can be computed; " + "; ".join(shown) + more, code=SINGULAR)
-
-
-def t2_statistic(x: Floats, n: Floats | float, spans: Spans, parameters: VectorParameters) -> Floats:
+def t2_statistic(
+    x: Floats, n: Floats | float, spans: Spans, parameters: VectorParameters, remainder: Floats | float = 0.0
+) -> Floats:
     """T2 of each vector, n (x - mean)' S^-1 (x - mean); NaN where a variable is NaN.
 
-    ``x`` (N, p) observations or subgroup means, ``n`` their sizes, one chart of ``parameters`` per span. Computed on
-    standardised variables by a Cholesky factor, so neither offset nor unit costs digits.
+    ``x`` (N, p) observations or subgroup means, ``n`` their sizes, ``remainder`` what rounding took from the means, one chart
+    of ``parameters`` per span. Computed on standardised variables by a Cholesky factor: neither offset nor unit costs digits.
     """
-    y, _ = _whitened(x, spans, parameters)
+    y, _ = whitened(x, spans, parameters, remainder)
     with np.errstate(invalid="ignore"):
         return np.asarray(n * np.sum(y * y, axis=1), dtype=np.float64)
 
@@ -187,6 +78,7 @@ def t2_panel(
     included: Flags | None = None,
     variables: Sequence[str] | None = None,
     charts: Sequence[str] | None = None,
+    remainder: Floats | float = 0.0,
 ) -> ScoredPoints:
     """T2 points with the limit of their phase.
 
@@ -197,10 +89,11 @@ def t2_panel(
     p(m+1)(m-1)/(m(m-p)) F(p, m-p). Subgroups of N values in all: (1 -+ n_i/N) p nu/(nu-p+1) F(p, nu-p+1), minus in
     phase_1, with the point's own n_i: exact for unequal sizes, and for equal ones p(m-+1)(n-1)/(mn-m-p+1) F. known: chi2
     with p degrees of freedom. In phase_1 a point that is not ``included`` in the parameters is judged as a new one.
+    A chart of a single subgroup has no phase_1 limit: NaN.
     ``z`` is the two-sided normal score of the upper tail: z > k exactly where T2 lies above the limit of that k; at most 37.5.
     Raises ``ContractError``: SPC-322 (``check_covariance``), SPC-323 (unknown phase, alpha outside (0, 1), infinite x).
     """
-    _entering(x, None)
+    entering(x, None)
     check_covariance(parameters, variables, charts)
     rate = float(2.0 * ndtr(-k)) if alpha is None else alpha
     if not 0.0 < rate < 1.0:
@@ -209,7 +102,7 @@ def t2_panel(
         )
     if phase not in ("phase_1", "phase_2", "known"):
         raise ContractError(f"no phase {phase!r}; use phase_1, phase_2 or known", code=BAD_MULTIVARIATE)
-    value = t2_statistic(x, n, spans, parameters)
+    value = t2_statistic(x, n, spans, parameters, remainder)
     is_new = np.full(len(x), phase != "phase_1") if included is None or phase != "phase_1" else ~included
     law = _law(np.broadcast_to(np.asarray(n, dtype=np.float64), value.shape), spans, parameters, is_new, phase)
     ucl, cl = law.quantile(rate), law.quantile(0.5)
@@ -252,7 +145,7 @@ class _Law:
 
 
 def _law(n: Floats, spans: Spans, parameters: VectorParameters, is_new: Flags, phase: Phase) -> _Law:
-    chart, p = _span_of(spans), parameters.mean.shape[1]
+    chart, p = span_of(spans), parameters.mean.shape[1]
     if phase == "known":
         return _Law(np.ones(len(n)), p, np.ones(len(n)), is_new, True)
     total, nu, m = parameters.total[chart], parameters.nu[chart], parameters.beta_df[chart]
@@ -267,14 +160,16 @@ def _law(n: Floats, spans: Spans, parameters: VectorParameters, is_new: Flags, p
     return _Law(factor, p, np.where(is_new, nu - p + 1.0, m - p - 1.0), ~is_new, False)
 
 
-def t2_contributions(x: Floats, n: Floats | float, spans: Spans, parameters: VectorParameters) -> Floats:
+def t2_contributions(
+    x: Floats, n: Floats | float, spans: Spans, parameters: VectorParameters, remainder: Floats | float = 0.0
+) -> Floats:
     """What each variable adds to T2: d_j = T2 - T2 without variable j; (N, p), each at least 0.
 
     A variable with a d_j above chi2(1 - alpha; 1) is worth a look (Runger, Alt, Montgomery 1996). By the inverse of a
     partitioned matrix d_j = n (S^-1 d)_j^2 / (S^-1)_jj, so no submatrix is inverted. Contributions do not add up to T2.
     """
-    y, inverse = _whitened(x, spans, parameters)
-    chart = _span_of(spans)
+    y, inverse = whitened(x, spans, parameters, remainder)
+    chart = span_of(spans)
     solved = np.stack([np.sum(y * inverse[chart, :, j], axis=1) for j in range(x.shape[1])], axis=1)
     size = np.broadcast_to(np.asarray(n, dtype=np.float64), (len(x),))[:, None]
     return np.asarray(size * solved**2 / np.sum(inverse**2, axis=1)[chart], dtype=np.float64)
@@ -291,7 +186,7 @@ def generalized_variance_panel(
     determinant: NaN. ``z`` is (value - cl) / error. Raises ``ContractError`` SPC-322 (``check_covariance``).
     """
     check_covariance(parameters)
-    p, chart = parameters.mean.shape[1], _span_of(spans)
+    p, chart = parameters.mean.shape[1], span_of(spans)
     n = np.where(subgroups.n > p, subgroups.n, np.nan)
     value = np.linalg.det(np.where(np.isfinite(n), subgroups.scatter.T, 0.0).T / np.nan_to_num(n - 1.0, nan=1.0)[:, None, None])
     value = np.where(np.isfinite(n), value, np.nan)
@@ -320,6 +215,7 @@ def mewma_panel(
     k: float = 3.0,
     variables: Sequence[str] | None = None,
     charts: Sequence[str] | None = None,
+    remainder: Floats | float = 0.0,
 ) -> ScoredPoints:
     """MEWMA points T2_i = w_i' Cov(w_i)^-1 w_i with w_i = r (x_i - mean) + (1 - r) w_{i-1}, 0 before each segment.
 
@@ -336,9 +232,9 @@ def mewma_panel(
             "of the wanted run length",
             code=BAD_MULTIVARIATE,
         )
-    observed = np.flatnonzero(_entering(x, None))
+    observed = np.flatnonzero(entering(x, None))
     check_covariance(parameters, variables, charts)
-    y, _ = _whitened(x, spans, parameters)
+    y, _ = whitened(x, spans, parameters, remainder)
     segment = np.cumsum(is_first)[observed]
     first = np.diff(segment, prepend=-1) != 0
     size = np.broadcast_to(np.asarray(n, dtype=np.float64), (len(x),))[observed]
@@ -349,67 +245,3 @@ def mewma_panel(
     nothing = np.full(len(x), np.nan)
     ucl = np.where(np.isfinite(value), limit, np.nan)
     return ScoredPoints(value, ucl * 0.0, nothing, ucl, nothing, value / limit * k)
-
-
-def _span_of(spans: Spans) -> Ints:
-    return np.repeat(np.arange(len(spans.starts)), spans.sizes)
-
-
-def _entering(x: Floats, included: Flags | None) -> Flags:
-    endless = np.argwhere(np.isinf(x))
-    if len(endless):
-        row, variable = endless[0]
-        raise ContractError(
-            f"infinite value in row {row}, variable {variable + 1}; correct it at its source or leave the row out",
-            code=BAD_MULTIVARIATE,
-        )
-    observed = np.asarray(np.isfinite(x).all(axis=1), dtype=np.bool_)
-    return observed if included is None else observed & included
-
-
-def _anchor(x: Floats, used: Flags, spans: Spans) -> Floats:
-    """First used row of each span: sums about it lose no digits to a common offset. NaN where none is used."""
-    row = np.minimum.reduceat(np.where(used, np.arange(len(x)), len(x)), spans.starts)
-    return np.where((row < len(x))[:, None], x[np.minimum(row, len(x) - 1)], np.nan)
-
-
-def _moments(x: Floats, used: Flags, spans: Spans) -> tuple[Floats, Floats, Floats]:
-    """Number, mean (G, p) and sum of products about the mean (G, p, p) of the used rows of each span."""
-    chart, m = _span_of(spans), spans.count(used).astype(np.float64)
-    anchor = _anchor(x, used, spans)
-    offset = np.where(used[:, None], x - anchor[chart], 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        shift = np.add.reduceat(offset, spans.starts, axis=0) / m[:, None]
-    about = np.where(used[:, None], offset - shift[chart], 0.0)
-    return m, anchor + shift, _products(about, spans)
-
-
-def _products(v: Floats, spans: Spans) -> Floats:
-    """Sum of v v' of each span, (G, p, p); variable by variable, so that no row holds a matrix."""
-    p = v.shape[1]
-    out = np.empty((len(spans.starts), p, p))
-    for i in range(p):
-        for j in range(i + 1):
-            out[:, i, j] = out[:, j, i] = spans.total(v[:, i] * v[:, j])
-    return out
-
-
-def _correlation(covariance: Floats) -> tuple[Floats, Floats]:
-    """Correlation matrices and standard deviations of covariance matrices."""
-    s = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-    return covariance / s[:, :, None] / s[:, None, :], s
-
-
-def _whitened(x: Floats, spans: Spans, parameters: VectorParameters) -> tuple[Floats, Floats]:
-    """L^-1 of each standardised deviation (N, p), and L^-1 itself (G, p, p), with L L' the correlation of its chart."""
-    check_covariance(parameters)
-    correlation, s = _correlation(parameters.covariance)
-    lower = np.linalg.cholesky(correlation)
-    inverse = np.linalg.solve(lower, np.broadcast_to(np.eye(x.shape[1]), lower.shape))
-    chart = _span_of(spans)
-    d = (x - parameters.mean[chart]) / s[chart]
-    y = np.empty_like(d)
-    for j in range(x.shape[1]):
-        known = sum((lower[chart, j, i] * y[:, i] for i in range(j)), start=np.zeros(len(x)))
-        y[:, j] = (d[:, j] - known) / lower[chart, j, j]
-    return y, inverse

@@ -41,11 +41,15 @@ def deviation_from_nominal(value: Floats, nominal: Floats, rows: npt.NDArray[np.
 
 @dataclass(frozen=True)
 class ZParameters:
-    """``x`` (N) on the scale that is standardised (logarithms for ``relative``), its ``mu`` and ``sigma`` per row."""
+    """``x`` (N) on the scale that is standardised (logarithms for ``relative``), its ``mu`` and ``sigma`` per row.
+
+    ``remainder`` is what rounding took from ``mu``: without it a common offset of 1e9 would cost z digits.
+    """
 
     x: Floats
     mu: Floats
     sigma: Floats
+    remainder: Floats | float = 0.0
 
 
 def z_mr_parameters(
@@ -86,9 +90,9 @@ def z_mr_parameters(
     of_part = np.unique(np.column_stack((chart, part)), axis=0, return_inverse=True)[1].ravel()
     pair = used & np.concatenate((used[:1], used[:-1])) & ~run_first
     moving = np.where(pair, np.abs(np.diff(x, prepend=x[:1])), 0.0)
-    mu = _mean(x, used, run if method == "by_run" else of_part)
-    sigma = _mean(moving, pair, {"by_part": of_part, "by_run": run}.get(method, chart)) / float(d2(2))
-    return ZParameters(x, mu, sigma)
+    mu, remainder = _mean(x, used, run if method == "by_run" else of_part)
+    mean_range, _ = _mean(moving, pair, {"by_part": of_part, "by_run": run}.get(method, chart))
+    return ZParameters(x, mu, mean_range / float(d2(2)), remainder)
 
 
 def _one_part_a_run(part: Ints, run_first: Flags, rows: npt.NDArray[np.generic]) -> None:
@@ -111,8 +115,8 @@ def _logarithms(x: Floats, rows: npt.NDArray[np.generic]) -> Floats:
     return np.asarray(np.log(x), dtype=np.float64)
 
 
-def _mean(values: Floats, used: Flags, group: Ints) -> Floats:
-    """Mean of the used values of each row's group, about the group's first used value; NaN where there is none."""
+def _mean(values: Floats, used: Flags, group: Ints) -> tuple[Floats, Floats]:
+    """Mean of the used values of each row's group and what rounding took from it; NaN where there is none."""
     groups = int(group.max(initial=-1)) + 1
     entering = np.flatnonzero(used)
     anchor = np.full(groups, np.nan)
@@ -120,14 +124,17 @@ def _mean(values: Floats, used: Flags, group: Ints) -> Floats:
     anchor[group[entering[::-1]]] = values[entering[::-1]]
     offset = values[entering] - anchor[group[entering]]
     with np.errstate(invalid="ignore"):
-        mean = anchor + np.bincount(group[entering], offset, groups) / np.bincount(group[entering], minlength=groups)
-    return np.asarray(mean[group], dtype=np.float64)
+        shift = np.bincount(group[entering], offset, groups) / np.bincount(group[entering], minlength=groups)
+    mean = anchor + shift
+    part = mean - anchor
+    remainder = (anchor - (mean - part)) + (shift - part)
+    return mean[group], remainder[group]
 
 
 def z_values(parameters: ZParameters) -> Floats:
     """(x - mu) / sigma of each row; NaN where the value is missing or sigma is 0 or cannot be estimated."""
     sigma = np.where(parameters.sigma > 0, parameters.sigma, np.nan)
-    return np.asarray((parameters.x - parameters.mu) / sigma, dtype=np.float64)
+    return np.asarray((parameters.x - parameters.mu - parameters.remainder) / sigma, dtype=np.float64)
 
 
 def z_panel(z: Floats, k: Floats | float = 3.0) -> PanelPoints:
