@@ -101,7 +101,7 @@ def two_proportions(
 
     >>> result = two_proportions((1, 9), (11, 12))
     >>> round(result.p_value, 6)
-    0.00036
+    0.000371
     """
     (c, n), (d, m) = (_counted(*counts, name) for counts, name in zip((first, second), names, strict=True))
     side, confidence = sided(alternative), confident(confidence)
