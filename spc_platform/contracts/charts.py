@@ -55,7 +55,7 @@ def _one(statistic: str, tests: tuple[str, ...]) -> tuple[Panel, ...]:
 _SUBGROUPS = ("rbar", "sbar", "pooled")
 _INDIVIDUALS = ("mr", "median_mr", "mssd")
 _ANY = (*_SUBGROUPS, *_INDIVIDUALS)
-_CUSUM = (Panel("location", "cusum_upper", LIMITS_ONLY), Panel("dispersion", "cusum_lower", LIMITS_ONLY))
+_CUSUM = (Panel("upper", "cusum_upper", LIMITS_ONLY), Panel("lower", "cusum_lower", LIMITS_ONLY))
 
 
 def _between_within(within: str) -> tuple[Panel, ...]:
@@ -84,9 +84,23 @@ CHARTS: dict[str, Chart] = {
         Chart("u", "u", "counts", _one("u", ATTRIBUTE_TESTS), ("poisson",), (1, None)),
         Chart("laney_u", "Laney u′", "counts", _one("u", ATTRIBUTE_TESTS), ("laney",), (1, None)),
         Chart("g", "g (opportunities between events)", "events", _one("g", ATTRIBUTE_TESTS), ("geometric",), (1, 1)),
-        Chart("t", "t (time between events)", "events", _one("t", ATTRIBUTE_TESTS), ("nelson", "exponential", "weibull"), (1, 1)),
+        Chart(
+            "t", "t (time between events)", "events", _one("t", ATTRIBUTE_TESTS), ("nelson", "exponential", "weibull"), (1, 1)
+        ),
         Chart("t2", "Hotelling T²", "vectors", _one("t2", LIMITS_ONLY), ("covariance", "successive_differences"), (1, None)),
         Chart("mewma", "MEWMA", "vectors", _one("mewma", LIMITS_ONLY), ("covariance", "successive_differences"), (1, None)),
     )
 }
 """The kinds of charts by the name that a site writes into ``characteristics.chart``."""
+
+PANELS = ("location", "dispersion", "within", "upper", "lower")
+LOCATION_PANELS = ("location", "upper", "lower")
+"""Panels that watch the centre of the process; the others watch its spread."""
+
+STATISTICS = tuple(dict.fromkeys(panel.statistic for chart in CHARTS.values() for panel in chart.panels))
+ESTIMATORS = tuple(dict.fromkeys(name for chart in CHARTS.values() for name in chart.estimators))
+TIME_WEIGHTED = ("ewma", "cusum", "moving_average")
+"""Charts whose points remember the whole segment; a site restarts them so that a partition knows its past."""
+
+INDIVIDUAL_CHARTS = tuple(name for name, chart in CHARTS.items() if chart.data == "values" and chart.sizes[1] == 1)
+"""Charts of single values: they need a longer baseline."""

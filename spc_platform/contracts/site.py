@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from spc_platform.contracts.charts import CHARTS, ESTIMATORS
 from spc_platform.contracts.production import TIME_ELEMENTS
-from spc_platform.contracts.spc import CHARTS, ESTIMATORS
+from spc_platform.contracts.rules import RULES
 from spc_platform.contracts.table import Table, code, count, identifier, moment, number, text
 
 EQUIPMENT_LEVELS = ("site", "area", "work_center", "work_unit")
-SUBGROUPINGS = ("consecutive", "key", "individual")
+SUBGROUPINGS = ("consecutive", "key", "individual", "shift", "event")
+VECTOR_CHARTS = ("t2", "mewma")
+COUNTED = ("scrap", "rework", "nonconforming")
+DISTRIBUTIONS = ("normal", "weibull", "lognormal", "gamma")
 IMPUTATIONS = ("none", "state_median")
 CALENDAR_KINDS = ("holiday", "planned_maintenance", "break", "no_production")
 
@@ -33,13 +37,33 @@ CHARACTERISTICS = Table(
         identifier("equipment_id", "Work unit that determines it; a characteristic may have one row per work unit."),
         text("description", "What it is."),
         identifier("unit", "Unit of its values, limits and specifications (UCUM)."),
-        code("chart", "Kind of chart.", CHARTS),
+        code("chart", "Kind of chart.", tuple(CHARTS)),
         code(
-            "subgrouping", "consecutive: n in time order; key: by the source's subgroup_key; individual: n = 1.", SUBGROUPINGS
+            "subgrouping",
+            "consecutive: n in time order; key: by the source's subgroup_key; individual: n = 1; shift: the counts of a shift; event: from one counted part to the next.",
+            SUBGROUPINGS,
         ),
         count("subgroup_size", "Values per subgroup.", ge=1),
         code("estimator", "Estimator of sigma within.", ESTIMATORS),
         identifier("rule_set", "Run rules of the location panel."),
+        code(
+            "counted",
+            "Of a count chart: which parts of production_count are counted; empty for measured values.",
+            COUNTED,
+            nullable=True,
+        ),
+        number("weight", "Lambda of an EWMA (0.2 unless given).", unit="1", nullable=True, gt=0, le=1),
+        count("span", "Samples in a moving range (2) or a moving average (3).", nullable=True, ge=2),
+        number(
+            "reference", "Reference value k of a CUSUM in standard errors (0.5 unless given).", unit="1", nullable=True, gt=0
+        ),
+        number(
+            "decision", "Decision interval h of a CUSUM in standard errors (5 unless given).", unit="1", nullable=True, gt=0
+        ),
+        number(
+            "head_start", "Head start (FIR) of a CUSUM as a share of h (0 unless given).", unit="1", nullable=True, ge=0, le=1
+        ),
+        code("distribution", "Distribution for capability by percentiles; empty: normal.", DISTRIBUTIONS, nullable=True),
         number("sensor_min", "Below this the sensor cannot read: the value is impossible.", unit="<unit>", nullable=True),
         number("sensor_max", "Above this the sensor cannot read.", unit="<unit>", nullable=True),
         number("iqr_multiplier", "Mask outside Q1 - m*IQR, Q3 + m*IQR; empty: no IQR mask.", unit="1", nullable=True, gt=0),
@@ -179,7 +203,35 @@ CALENDAR = Table(
     partitioned=False,
 )
 
+MULTIVARIATE = Table(
+    name="multivariate",
+    description="Multivariate charts: which characteristics of a work unit are judged together, part by part.",
+    columns=(
+        identifier("chart_id", "Identity of the chart."),
+        identifier("equipment_id", "Work unit."),
+        identifier("characteristic_id", "One of its characteristics; a chart has one row per characteristic, at least two."),
+        code("chart", "Kind of chart.", VECTOR_CHARTS),
+        count("baseline", "Parts of the baseline from which mean and covariance are frozen.", ge=3),
+        number("weight", "Lambda of a MEWMA (0.1 unless given).", unit="1", nullable=True, gt=0, le=1),
+    ),
+    key=("chart_id", "characteristic_id"),
+    partitioned=False,
+)
+
 SITE_TABLES: dict[str, Table] = {
     table.name: table
-    for table in (EQUIPMENT, CHARACTERISTICS, SPECIFICATIONS, STREAMS, PRODUCTS, STATES, REASONS, SHIFTS, BREAKS, CALENDAR)
+    for table in (
+        EQUIPMENT,
+        CHARACTERISTICS,
+        MULTIVARIATE,
+        SPECIFICATIONS,
+        RULES,
+        STREAMS,
+        PRODUCTS,
+        STATES,
+        REASONS,
+        SHIFTS,
+        BREAKS,
+        CALENDAR,
+    )
 }

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from spc_platform.contracts.charts import CHARTS, ESTIMATORS, PANELS, STATISTICS
 from spc_platform.contracts.table import PRODUCTION_DATE, Table, code, count, flag, identifier, moment, number, text
 
-CHARTS = ("xbar_r", "xbar_s", "i_mr")
-PANELS = ("location", "dispersion")
-STATISTICS = ("xbar", "x", "r", "s", "mr")
-ESTIMATORS = ("rbar", "sbar", "pooled", "mr")
 STABILITY = ("stable", "unstable", "too_few_points", "no_limits")
 
 _CHARACTERISTIC = identifier("characteristic_id", "Characteristic of the chart; one chart per characteristic and work unit.")
 _EQUIPMENT = identifier("equipment_id", "Work unit of the chart (the stream).")
-_CHART = code("chart", "Kind of chart.", CHARTS)
+_CHART = code("chart", "Kind of chart.", tuple(CHARTS))
 _UNIT = "<characteristic unit>"
 _SUBGROUP_ID = text("subgroup_id", "Identity of the subgroup: characteristic, work unit and its first record.")
 _LIMIT_VERSION = count("limit_version", "Version of the limits, from 1 per chart.", ge=1)
@@ -47,6 +44,26 @@ SPC_SUBGROUPS = Table(
     sort=("characteristic_id", "equipment_id", "subgroup_at"),
 )
 
+SPC_COUNT_SUBGROUPS = Table(
+    name="spc_count_subgroups",
+    description="Counted subgroups of attribute charts: how many parts were inspected and how many of them, or how many defects, were found.",
+    columns=(
+        _CHARACTERISTIC,
+        _EQUIPMENT,
+        _SUBGROUP_ID,
+        moment("subgroup_at", "First count of the subgroup."),
+        moment("subgroup_end_at", "Last count of the subgroup."),
+        identifier("shift_id", "Shift of the first count.", nullable=True),
+        identifier("job_order_id", "Work order of the first count.", nullable=True),
+        count("n_observed", "Parts inspected; of a g chart the parts between two events."),
+        number("count", "Nonconforming parts or defects found.", unit="1", ge=0),
+        number("size", "What was inspected: parts, or units of opportunity.", unit="1", ge=0),
+        PRODUCTION_DATE,
+    ),
+    key=("subgroup_id",),
+    sort=("characteristic_id", "equipment_id", "subgroup_at"),
+)
+
 SPC_LIMIT_ESTIMATES = Table(
     name="spc_limit_estimates",
     description="What the limits would be if they were estimated now, from the window that the policy declares. Rematerialized on every change; judges nothing.",
@@ -59,6 +76,13 @@ SPC_LIMIT_ESTIMATES = Table(
         count("n_observed", "Values in the window.", ge=1),
         number("mu", "Grand mean, weighted by n.", unit=_UNIT),
         number("sigma", "Sigma within; empty when it cannot be estimated.", unit=_UNIT, nullable=True, ge=0),
+        number(
+            "sigma_means",
+            "Sigma of subgroup means by their moving ranges; between/within charts only.",
+            unit=_UNIT,
+            nullable=True,
+            ge=0,
+        ),
         moment("window_from", "First subgroup of the window."),
         moment("window_to", "Last subgroup of the window."),
         text("warning", "What a reader must know, e.g. fewer than 25 subgroups.", nullable=True),
@@ -78,7 +102,19 @@ SPC_LIMITS = Table(
         _LIMIT_VERSION,
         _CHART,
         number("mu", "Centre of the process.", unit=_UNIT),
-        number("sigma", "Sigma within.", unit=_UNIT, ge=0),
+        number(
+            "sigma",
+            "Sigma within; of counts the width relative to a binomial or Poisson count (Laney's sigma z, else 1).",
+            unit=_UNIT,
+            ge=0,
+        ),
+        number(
+            "sigma_means",
+            "Sigma of subgroup means by their moving ranges; between/within charts only.",
+            unit=_UNIT,
+            nullable=True,
+            ge=0,
+        ),
         code("estimator", "How sigma was estimated.", ESTIMATORS),
         number("k", "Width of the limits in standard errors.", unit="1", gt=0),
         count("subgroup_size", "Declared subgroup size; limits follow the observed n of each point.", ge=1),

@@ -11,13 +11,19 @@ from datetime import time
 
 import polars as pl
 
+from spc_platform.contracts.charts import CHARTS, Chart
 from spc_platform.contracts.site import EQUIPMENT_LEVELS, SITE_TABLES
+from spc_platform.errors import ContractError
 from spc_platform.site.files import LINE, Problems
 from spc_platform.site.model import Site
+from spc_platform.spc.rule_sets import RULE_SETS, custom_rules
 
-CHART_ESTIMATORS = {"xbar_r": ("rbar", "pooled"), "xbar_s": ("sbar", "pooled"), "i_mr": ("mr",)}
-CHART_SIZES = {"xbar_r": (2, 25), "xbar_s": (2, None), "i_mr": (1, 1)}
-"""Smallest and largest subgroup of each chart: the range of more than 25 values wastes most of them."""
+LARGEST_RANGE_SUBGROUP = 25
+"""The range of more than 25 values wastes most of them: a site's R panel takes no more."""
+CHART_SUBGROUPINGS = {"values": ("consecutive", "key"), "counts": ("shift",), "events": ("event",)}
+"""How a site's samples come to be, by kind of data; charts of single values take individual."""
+FILE_ONLY = ("z_mr",)
+"""Charts of several parts on one chart: a site has one chart per characteristic, so they are made from files only."""
 ANY_WORK_CENTER = "*"
 DAY_MIN = 24 * 60
 
@@ -64,7 +70,9 @@ def check_tables(frames: Mapping[str, pl.DataFrame], day_start: time | None, pro
     for name in SITE_TABLES:
         _check_contract(tables, name)
     _check_equipment(tables)
+    _check_rules(tables)
     _check_characteristics(tables)
+    _check_multivariate(tables)
     _check_specifications(tables)
     _check_streams(tables)
     _check_products(tables)
@@ -77,11 +85,9 @@ def check_tables(frames: Mapping[str, pl.DataFrame], day_start: time | None, pro
 def _check_contract(tables: _Tables, name: str) -> None:
     table = SITE_TABLES[name]
     reasons = table.with_reasons(tables[name]).filter(pl.col("reasons").is_not_null())
-    broken = reasons.with_columns(reason=pl.col("reasons").str.split(";")).explode("reason")
-    broken = broken.with_columns(pl.col("reason").str.split_exact(":", 1).struct.rename_fields(["column", "rule"])).unnest(
-        "reason"
-    )
-    for (column, rule), rows in broken.group_by("column", "rule", maintain_order=True):
+    broken = reasons.with_columns(_reason=pl.col("reasons").str.split(";")).explode("_reason")
+    broken = broken.with_columns(pl.col("_reason").str.split_exact(":", 1).struct.rename_fields(["_column", "_rule"]))
+    for (column, rule), rows in broken.unnest("_reason").group_by("_column", "_rule", maintain_order=True):
         unread = [line for file, cell, line in tables.problems.unread if file == f"{name}.csv" and cell == column]
         rows = rows.filter(~pl.col(LINE).is_in(unread))
         allowed = table.by_name[str(column)].isin
@@ -138,32 +144,21 @@ def _check_work_unit(tables: _Tables, name: str) -> None:
     tables.refer(name, "equipment_id", _work_units(tables), "a work_unit of equipment.csv", remedy)
 
 
-def _rule_sets() -> frozenset[str] | None:
-    """Names of the known run-rule sets; None while the rules are not importable."""
+def _check_rules(tables: _Tables) -> None:
+    """A site's own run rules: each must be a rule, and its set's name must be free."""
     try:
-        from spc_platform.spc.rules import RULE_SETS
-    except ImportError:
-        return None
-    return frozenset(RULE_SETS)
+        custom_rules(tables["rules"])
+    except ContractError as error:
+        for problem in error.args[0].partition("] ")[2].split("; rules row "):
+            tables.problems.add("rules.csv", 0, f"row {problem.removeprefix('rules row ')}", "correct the row")
 
 
 def _check_characteristics(tables: _Tables) -> None:
-    name, chart, size = "characteristics", pl.col("chart"), pl.col("subgroup_size")
+    name = "characteristics"
     _check_work_unit(tables, name)
-    known = _rule_sets()
-    if known is not None:
-        tables.refer(name, "rule_set", pl.Series(sorted(known)), "a rule set", f"use one of {', '.join(sorted(known))}")
-    for kind, allowed in CHART_ESTIMATORS.items():
-        bad = (chart == kind) & ~pl.col("estimator").is_in(list(allowed))
-        wrong = pl.format("estimator {} does not fit chart {}", "estimator", "chart")
-        tables.refuse(name, bad, wrong, f"use one of {', '.join(allowed)}")
-        low, high = CHART_SIZES[kind]
-        bad = (chart == kind) & ~size.is_between(low, high if high is not None else 2**31)
-        wrong = pl.format("subgroup_size {} does not fit chart {}", "subgroup_size", "chart")
-        tables.refuse(name, bad, wrong, f"use {low} to {high}" if high else f"use {low} or more")
-    bad = (chart == "i_mr") != (pl.col("subgrouping") == "individual")
-    wrong = pl.format("subgrouping {} does not fit chart {}", "subgrouping", "chart")
-    tables.refuse(name, bad, wrong, "i_mr takes individual, the xbar charts take consecutive or key")
+    known = sorted({*RULE_SETS, *tables["rules"]["rule_set"].drop_nulls()})
+    tables.refer(name, "rule_set", pl.Series(known, dtype=pl.String), "a rule set", f"use one of {', '.join(known)}")
+    _check_charts(tables)
     half = pl.col("hampel_window").is_null() != pl.col("hampel_multiplier").is_null()
     wrong = pl.lit("only one of hampel_window and hampel_multiplier is given")
     tables.refuse(name, half, wrong, "give both, or none for no Hampel mask")
@@ -173,6 +168,62 @@ def _check_characteristics(tables: _Tables) -> None:
     units = tables[name].filter(pl.col("unit").n_unique().over("characteristic_id") > 1)
     wrong = pl.format("{} has several units, here {}", "characteristic_id", "unit")
     tables.refuse_rows(name, units, wrong, "use one unit on all work units")
+
+
+def _check_charts(tables: _Tables) -> None:
+    """Estimator, subgrouping, size and counted parts must fit the kind of chart."""
+    name, chart, size = "characteristics", pl.col("chart"), pl.col("subgroup_size")
+    for kind in CHARTS.values():
+        bad = (chart == kind.name) & ~pl.col("estimator").is_in(list(kind.estimators))
+        wrong = pl.format("estimator {} does not fit chart {}", "estimator", "chart")
+        tables.refuse(name, bad, wrong, f"use one of {', '.join(kind.estimators)}")
+        low, high = kind.sizes
+        if kind.data == "values" and any(panel.statistic == "r" for panel in kind.panels):
+            high = LARGEST_RANGE_SUBGROUP
+        bad = (chart == kind.name) & ~size.is_between(low, high if high is not None else 2**31)
+        wrong = pl.format("subgroup_size {} does not fit chart {}", "subgroup_size", "chart")
+        tables.refuse(name, bad, wrong, f"use {low} to {high}" if high else f"use {low} or more")
+        allowed = _subgroupings(kind)
+        bad = (chart == kind.name) & ~pl.col("subgrouping").is_in(list(allowed))
+        wrong = pl.format("subgrouping {} does not fit chart {}", "subgrouping", "chart")
+        tables.refuse(name, bad, wrong, f"use one of {', '.join(allowed)}")
+        needs = kind.data in ("counts", "events")
+        bad = (chart == kind.name) & (pl.col("counted").is_not_null() != needs)
+        wrong = pl.format("counted {} does not fit chart {}", pl.col("counted").fill_null("(empty)"), "chart")
+        tables.refuse(name, bad, wrong, "name what is counted" if needs else "leave it empty: the chart takes measured values")
+    elsewhere = [*FILE_ONLY, *(kind.name for kind in CHARTS.values() if kind.data == "vectors")]
+    wrong = pl.format("chart {} is no chart of one characteristic", "chart")
+    remedy = "put T² and MEWMA charts into multivariate.csv; make Z-MR charts from files with `spc analyze`"
+    tables.refuse(name, chart.is_in(elsewhere), wrong, remedy)
+    single = (size == 1) & (pl.col("subgrouping") != "individual") & (pl.col("counted").is_null())
+    tables.refuse(name, single, pl.lit("subgroup_size 1 is no subgroup"), "use subgrouping individual")
+    single = (size > 1) & (pl.col("subgrouping") == "individual")
+    tables.refuse(name, single, pl.format("subgroup_size {} with subgrouping individual", "subgroup_size"), "use 1")
+
+
+def _subgroupings(kind: Chart) -> tuple[str, ...]:
+    if kind.data == "values" and kind.sizes == (1, 1):
+        return ("individual",)
+    either = ("individual",) if kind.data == "values" and kind.sizes[0] == 1 else ()
+    return (*CHART_SUBGROUPINGS.get(kind.data, ()), *either)
+
+
+def _check_multivariate(tables: _Tables) -> None:
+    """A multivariate chart has at least two characteristics of one work unit, and one kind, baseline and weight."""
+    name = "multivariate"
+    _check_work_unit(tables, name)
+    measured = tables["characteristics"].filter(pl.col("counted").is_null()).select("characteristic_id", "equipment_id")
+    unknown = tables[name].join(measured, on=["characteristic_id", "equipment_id"], how="anti")
+    wrong = pl.format("{} is not measured on {}", "characteristic_id", "equipment_id")
+    tables.refuse_rows(name, unknown, wrong, "name a characteristic of characteristics.csv with that work unit")
+    alone = tables[name].filter(pl.len().over("chart_id") < 2)
+    tables.refuse_rows(name, alone, pl.format("chart {} has one characteristic", "chart_id"), "a chart of vectors needs two")
+    kinds = pl.struct("equipment_id", "chart", "baseline", "weight").n_unique().over("chart_id") > 1
+    wrong = pl.format("chart {} has rows that differ in work unit, chart, baseline or weight", "chart_id")
+    tables.refuse_rows(name, tables[name].filter(kinds), wrong, "write the same in every row of the chart")
+    short = tables[name].filter(pl.col("baseline") <= pl.len().over("chart_id") + 1)
+    wrong = pl.format("baseline {} of chart {} cannot carry a covariance", "baseline", "chart_id")
+    tables.refuse_rows(name, short, wrong, "use at least ten parts per characteristic")
 
 
 def _check_sensor(tables: _Tables, name: str) -> None:

@@ -238,18 +238,21 @@ _EXPECTED = {
     "count": "write a whole number",
     "moment": "write 2026-01-31, 2026-01-31T06:00 or 2026-01-31T06:00:00Z; a local time must exist once on the clock of {zone} "
     "(give an offset where the clock changes)",
+    "flag": "write true or false",
     "text": "write a text",
 }
 
 
 def _kind(table: Table, name: str) -> str:
-    return {pl.Float64: "number", pl.Int64: "count", UTC: "moment"}.get(table.by_name[name].dtype, "text")
+    return {pl.Float64: "number", pl.Int64: "count", pl.Boolean: "flag", UTC: "moment"}.get(table.by_name[name].dtype, "text")
 
 
 def _typed(column: pl.Series, table: Table, zone: str) -> pl.Series:
     kind = _kind(table, column.name)
     if kind == "moment":
         return column.to_frame().select(_moment(pl.col(column.name), zone)).to_series()
+    if kind == "flag":
+        return column.str.to_lowercase().replace_strict({"true": True, "false": False}, default=None, return_dtype=pl.Boolean)
     return column.cast(table.schema[column.name], strict=False)
 
 

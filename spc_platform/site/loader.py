@@ -25,7 +25,7 @@ from spc_platform.site.files import LINE, Problems, TomlFile, did_you_mean, read
 from spc_platform.site.model import BaselinePolicy, Policies, Resource, Site, Source
 
 TOML_FILES = ("site.toml", "policies.toml", "sources.toml")
-OPTIONAL_TABLES = ("breaks", "calendar", "streams", "specifications", "reasons")
+OPTIONAL_TABLES = ("rules", "multivariate", "breaks", "calendar", "streams", "specifications", "reasons")
 RECORD_FIELDS = ("record_id", "revision", "updated_at", "is_deleted")
 SECRET_KEYS = ("client_secret", "password", "secret", "token", "api_key")
 

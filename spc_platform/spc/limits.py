@@ -8,58 +8,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
 import polars as pl
 
+from spc_platform.contracts.charts import CHARTS as KINDS_OF_CHARTS
+from spc_platform.contracts.charts import INDIVIDUAL_CHARTS
 from spc_platform.contracts.spc import SPC_LIMIT_ESTIMATES, SPC_LIMITS
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Site
-from spc_platform.spc.constants import of_size
-from spc_platform.spc.sequence import CHART, Spans, chart_order
-from spc_platform.spc.sigma import within_sigma
+from spc_platform.spc.charting import chart_parameters, starts
+from spc_platform.spc.sequence import CHART, Spans, chart_order, first_of_segment
 
 MINIMUM_SUBGROUPS = 25
 MINIMUM_INDIVIDUALS = 100
 """Below these a baseline gives an in-control run length anywhere between 34 and 5,673: a reader is warned."""
-
-
-@dataclass(frozen=True, slots=True)
-class ControlLimits:
-    """Expressions of the centre line, the limits and the standard error at each point's own n."""
-
-    cl: pl.Expr
-    lcl: pl.Expr
-    ucl: pl.Expr
-    standard_error: pl.Expr
-
-
-def control_limits(statistic: str, n: pl.Expr, mu: pl.Expr, sigma: pl.Expr, k: pl.Expr) -> ControlLimits:
-    """Limits of a statistic (xbar, x, r, s, mr) at subgroup size ``n``, in the unit of the characteristic.
-
-    xbar, x: mu +- k sigma / sqrt(n); r: d2 sigma +- k d3 sigma; s: c4 sigma +- k sigma sqrt(1 - c4^2); mr: as r with
-    n = 2. The limits of a dispersion are never below 0. An unknown statistic raises ``ContractError``.
-
-    >>> at = control_limits("x", pl.lit(1), pl.lit(10.0), pl.lit(2.0), pl.lit(3.0))
-    >>> pl.select(at.lcl, at.ucl.alias("ucl")).row(0)
-    (4.0, 16.0)
-    """
-    match statistic:
-        case "xbar" | "x":
-            centre, error, floor = mu, sigma / n.cast(pl.Float64).sqrt(), None
-        case "r":
-            centre, error, floor = of_size("d2", n) * sigma, of_size("d3", n) * sigma, 0.0
-        case "s":
-            centre, error, floor = of_size("c4", n) * sigma, of_size("c5", n) * sigma, 0.0
-        case "mr":
-            two = n * 0 + 2
-            centre, error, floor = of_size("d2", two) * sigma, of_size("d3", two) * sigma, 0.0
-        case _:
-            raise ContractError(f"no control limits for statistic {statistic!r}; use one of xbar, x, r, s, mr")
-    low = centre - k * error
-    return ControlLimits(centre, low if floor is None else low.clip(lower_bound=floor), centre + k * error, error)
 
 
 def limit_estimates(subgroups: pl.DataFrame, site: Site) -> pl.DataFrame:
@@ -72,7 +36,7 @@ def limit_estimates(subgroups: pl.DataFrame, site: Site) -> pl.DataFrame:
     window = pl.duration(days=site.policies.baseline.estimate_window_days)
     ordered = ordered.filter(pl.col("subgroup_at") > pl.col("subgroup_at").max().over("chart_index") - window)
     return SPC_LIMIT_ESTIMATES.conform(
-        _baselines(ordered, site).with_columns(window_from="baseline_from", window_to="baseline_to", sigma="sigma_within")
+        _baselines(ordered, site).with_columns(window_from="baseline_from", window_to="baseline_to")
     )
 
 
@@ -84,12 +48,12 @@ def approve_baselines(limits: pl.DataFrame, subgroups: pl.DataFrame, site: Site)
     subgroups, or with a sigma that is 0 or cannot be estimated, gets none: a person has to look (``approve``).
     """
     policy = site.policies.baseline
-    needed = pl.when(pl.col("chart") == "i_mr").then(policy.individuals).otherwise(policy.subgroups)
+    needed = pl.when(pl.col("chart").is_in(list(INDIVIDUAL_CHARTS))).then(policy.individuals).otherwise(policy.subgroups)
     new = chart_order(subgroups, site).join(limits.select(CHART).unique(), on=CHART, how="anti", maintain_order="left")
     new = new.filter(
         (pl.len().over("chart_index") >= needed) & (pl.int_range(pl.len()).over("chart_index") < needed),
     )
-    versions = _baselines(new, site).filter(pl.col("sigma_within") > 0)
+    versions = _baselines(new, site).filter(_has_spread())
     return SPC_LIMITS.conform(
         pl.concat(
             [
@@ -97,7 +61,6 @@ def approve_baselines(limits: pl.DataFrame, subgroups: pl.DataFrame, site: Site)
                 SPC_LIMITS.conform(
                     versions.with_columns(
                         limit_version=pl.lit(1),
-                        sigma="sigma_within",
                         k=pl.lit(policy.k),
                         excluded_subgroup_ids=pl.lit(None),
                         exclusion_cause=pl.lit(None),
@@ -141,13 +104,12 @@ def approve(
     previous = limits.filter(chart).sort("limit_version").tail(1)
     _refuse(where, _approval_problems(window, previous, excluded, approved_by, reason, effective_from))
     version = _baselines(window.with_columns(included=~pl.col("subgroup_id").is_in(list(excluded))), site)
-    if version.filter(pl.col("sigma_within") > 0).is_empty():
-        _refuse(where, ["sigma within is 0 or cannot be estimated from the window; choose a window with variation"])
+    if version.filter(_has_spread()).is_empty():
+        _refuse(where, ["sigma is 0 or cannot be estimated from the window; choose a window with variation"])
     number = previous["limit_version"].item() if previous.height else None
     version = SPC_LIMITS.conform(
         version.with_columns(
             limit_version=pl.lit((number or 0) + 1),
-            sigma="sigma_within",
             k=pl.lit(site.policies.baseline.k),
             excluded_subgroup_ids=pl.lit(";".join(excluded) or None),
             exclusion_cause=pl.lit(";".join(excluded.values()) or None),
@@ -199,37 +161,42 @@ def _baselines(ordered: pl.DataFrame, site: Site) -> pl.DataFrame:
     """Centre, sigma, window, hash and warning of each chart from its rows in chart order."""
     if "included" not in ordered.columns:
         ordered = ordered.with_columns(included=pl.lit(value=True))
-    sigma = within_sigma(ordered, ["chart_index"], site.policies.rule_reset_gap_h)
+    segment = first_of_segment(ordered, ["chart_index", "included"], site.policies.rule_reset_gap_h)
+    found = chart_parameters(ordered.with_columns(segment=pl.Series(segment).cum_sum().cast(pl.Int64)), ["chart_index"])
     entering = ordered.filter("included")
-    spans = Spans.from_first(entering["chart_index"].diff().fill_null(1).to_numpy() != 0)
-    chart = entering[spans.starts].select("chart", "subgroup_size")
+    spans = Spans.from_first(starts(entering, ["chart_index"])) if entering.height else Spans(np.zeros(0, dtype=np.int64), 0)
+    described = entering[spans.starts].select("chart_index", "chart", "subgroup_size")
+    described = described.with_columns(inputs_hash=pl.Series(_inputs_hashes(entering, spans), dtype=pl.String))
     versions = entering.group_by("chart_index").agg(specifications=pl.col("specification_version").n_unique())
+    absent = [pl.lit(None, dtype=pl.Float64).alias(name) for name in ("sigma_means",) if name not in found.columns]
     return (
-        pl.concat([sigma, chart], how="horizontal")
+        found.with_columns(absent)
+        .join(described, on="chart_index", how="left", maintain_order="left")
         .join(versions, on="chart_index", how="left", maintain_order="left")
-        .with_columns(inputs_hash=pl.Series(_inputs_hashes(entering, spans), dtype=pl.String))
-        .with_columns(
-            mu="mean",
-            baseline_from="window_from",
-            baseline_to="last_subgroup_at",
-            warning=_warning(),
-        )
+        .with_columns(baseline_from="window_from", baseline_to="last_subgroup_at", warning=_warning())
     )
 
 
+def _has_spread() -> pl.Expr:
+    """Limits can be derived: sigma above 0, and of a between/within chart that of the means too; a count needs a count."""
+    between = pl.col("chart").is_in(["i_mr_r", "i_mr_s"])
+    counted = pl.col("chart").is_in([name for name, kind in KINDS_OF_CHARTS.items() if kind.data in ("counts", "events")])
+    return (pl.col("sigma") > 0) & (~between | (pl.col("sigma_means") > 0)) & (~counted | (pl.col("mu") > 0))
+
+
+def _few() -> tuple[pl.Expr, pl.Expr]:
+    """Samples advised for a baseline by chart: 100 individuals, 25 subgroups."""
+    advised = pl.when(pl.col("chart").is_in(list(INDIVIDUAL_CHARTS))).then(MINIMUM_INDIVIDUALS).otherwise(MINIMUM_SUBGROUPS)
+    return pl.col("n_subgroups") < advised, advised
+
+
 def _warning() -> pl.Expr:
-    few = pl.when(pl.col("chart") == "i_mr").then(pl.col("n_subgroups") < MINIMUM_INDIVIDUALS)
+    few, advised = _few()
     return pl.concat_str(
-        pl.when(few.otherwise(pl.col("n_subgroups") < MINIMUM_SUBGROUPS)).then(
-            pl.format(
-                "only {} subgroups, {} are advised",
-                "n_subgroups",
-                pl.when(pl.col("chart") == "i_mr").then(MINIMUM_INDIVIDUALS).otherwise(MINIMUM_SUBGROUPS),
-            )
-        ),
+        pl.when(few).then(pl.format("only {} subgroups, {} are advised", "n_subgroups", advised)),
         pl.when(pl.col("specifications") > 1).then(pl.lit("the window spans a change of specification")),
-        pl.when(pl.col("sigma_within").is_null()).then(pl.lit("sigma cannot be estimated: no subgroup carries dispersion")),
-        pl.when(pl.col("sigma_within") == 0).then(pl.lit("sigma is 0: the gauge does not resolve the variation")),
+        pl.when(pl.col("sigma").is_null()).then(pl.lit("sigma cannot be estimated: no subgroup carries dispersion")),
+        pl.when(pl.col("sigma") == 0).then(pl.lit("sigma is 0: the gauge does not resolve the variation")),
         separator="; ",
         ignore_nulls=True,
     ).replace("", None)

@@ -115,7 +115,7 @@ def chart_order(subgroups: pl.DataFrame, site: Site) -> pl.DataFrame:
         .sort(CHART)
         .with_row_index("chart_index")
     )
-    joined = subgroups.join(charts, on=CHART, how="inner", maintain_order="left")
+    joined = _deviations(subgroups.join(charts, on=CHART, how="inner", maintain_order="left"), site)
     index = joined["chart_index"].to_numpy().astype(np.int64)
     at = joined["subgroup_at"].to_physical().to_numpy()
     step = np.diff(index)
@@ -123,6 +123,19 @@ def chart_order(subgroups: pl.DataFrame, site: Site) -> pl.DataFrame:
     if bool(np.all((step > 0) | ((step == 0) & (np.diff(at) > 0)))):
         return joined
     return joined.sort("chart_index", "subgroup_at", "subgroup_id")
+
+
+def _deviations(subgroups: pl.DataFrame, site: Site) -> pl.DataFrame:
+    """Charts of deviations from nominal hold them: the target of the specification in force is subtracted from the location."""
+    is_deviation = pl.col("chart").is_in(["dnom", "dnom_i_mr"])
+    if not subgroups.select(is_deviation.any()).item():
+        return subgroups
+    nominal = site["specifications"].select("characteristic_id", specification_version="version", _nominal="target")
+    joined = subgroups.join(nominal, on=["characteristic_id", "specification_version"], how="left", maintain_order="left")
+    # without a nominal there is no deviation: such a subgroup is not charted
+    joined = joined.filter(~is_deviation | pl.col("_nominal").is_not_null())
+    shifted = [pl.when(is_deviation).then(pl.col(name) - pl.col("_nominal")).otherwise(name).alias(name) for name in ("mean", "median")]
+    return joined.with_columns(shifted).drop("_nominal")
 
 
 def first_of_segment(ordered: pl.DataFrame, columns: Sequence[str], gap_h: float) -> Flags:

@@ -1,0 +1,178 @@
+"""What a study says of each stage: centre, sigma, limits, capability with its stability, fitness."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from spc_platform.contracts.charts import CHARTS
+from spc_platform.spc.charting import chart_parameters, starts
+from spc_platform.spc.fitness import Samples, chart_fitness
+from spc_platform.spc.sequence import Spans
+from spc_platform.spc.sigma import between_sigma
+from spc_platform.spc.study_plan import Plan
+
+_LINES = ("cl", "lcl", "ucl")
+
+
+def stage_results(
+    frame: pl.DataFrame,
+    samples: pl.DataFrame,
+    parameters: pl.DataFrame,
+    points: pl.DataFrame,
+    signals: pl.DataFrame,
+    plan: Plan,
+) -> list[dict[str, Any]]:
+    """One dict per stage in order; a figure that does not exist is None and ``reason`` says why."""
+    fitness = _fitness(samples, points, plan)
+    results = []
+    for (number,), rows in samples.group_by("stage_number", maintain_order=True):
+        own = points.filter(pl.col("stage_number") == number)
+        found = _centre_and_sigma(rows, parameters, number, plan)
+        flagged = own_signals(points, signals, number)
+        results.append(
+            {
+                "stage": rows["stage"][0],
+                **found,
+                "k": plan.k,
+                "limits": _constant_limits(own),
+                "n_signals": flagged.height,
+                "capability": _capability(frame.filter(pl.col("stage_number") == number), rows, own, flagged, plan),
+                "fitness": fitness.get(number),
+            }
+        )
+    return results
+
+
+def own_signals(points: pl.DataFrame, signals: pl.DataFrame, number: object) -> pl.DataFrame:
+    """Signals of one stage with their panel."""
+    with_panel = signals.with_columns(points["panel"][signals["point"]], points["stage_number"][signals["point"]])
+    return with_panel.filter(pl.col("stage_number") == number)
+
+
+def _centre_and_sigma(rows: pl.DataFrame, parameters: pl.DataFrame, number: object, plan: Plan) -> dict[str, Any]:
+    chart = CHARTS[plan.chart]
+    result: dict[str, Any] = {
+        "estimator": rows["estimator"][0],
+        "n_subgroups": int(rows["included"].sum()),
+        "n_values": int(rows.filter("included")["n_observed"].sum()),
+        "centre": None,
+        "sigma": None,
+        "nu": None,
+        "source": "estimated",
+        "reason": None,
+    }
+    if chart.name == "z_mr":
+        return result | {"centre": 0.0, "sigma": 1.0, "parts": _parts(rows, parameters)}
+    own = parameters.filter(pl.col("stage_number") == number).row(0, named=True)
+    mu, sigma = own["mu"], own["sigma"]
+    result |= {"centre": mu, "sigma": sigma, "nu": own.get("nu"), "source": own["source"], "reason": _reason(mu, sigma, plan)}
+    if chart.data == "counts":
+        result |= _of_counts(rows, mu, sigma, chart.panels[0].statistic)
+    elif chart.name == "g" and mu is not None:
+        result["sigma"] = float(np.sqrt(mu * (mu + 1.0)))
+    elif chart.name == "t":
+        result |= {"centre": None, "sigma": None, "parameters": {"first": mu, "second": sigma}}
+    elif own.get("sigma_means") is not None and any(panel.name == "within" for panel in chart.panels):
+        n = rows.filter(pl.col("included") & (pl.col("n_observed") > 0))["n_observed"].to_numpy()
+        between = float(between_sigma(np.array(own["sigma_means"]), np.array(sigma), np.array(len(n) / np.sum(1.0 / n))))
+        result |= {
+            "sigma_within": sigma,
+            "sigma_means": own["sigma_means"],
+            "sigma_between": between,
+            "sigma_between_within": float(np.hypot(between, sigma)),
+        }
+    return result
+
+
+def _reason(mu: float | None, sigma: float | None, plan: Plan) -> str | None:
+    if mu is None:
+        return "no value enters the limits"
+    if sigma is None:
+        return "sigma cannot be estimated: no subgroup or pair of adjacent values carries dispersion"
+    if sigma == 0 and CHARTS[plan.chart].data == "values":
+        return "sigma is 0: all values are equal, or the gauge does not resolve them; there is no z and no rule"
+    return None
+
+
+def _of_counts(rows: pl.DataFrame, mu: float | None, sigma_z: float | None, statistic: str) -> dict[str, Any]:
+    if mu is None:
+        return {"sigma": None, "sigma_z": sigma_z}
+    one = float(np.sqrt(mu * (1.0 - mu) if statistic in ("p", "np") else mu))
+    result: dict[str, Any] = {"sigma": one if sigma_z is None else one * sigma_z, "sigma_z": sigma_z}
+    if statistic == "np":
+        sizes = rows["size"].drop_nulls().unique()
+        same = float(sizes[0]) if sizes.len() == 1 else None
+        result |= {
+            "proportion": mu,
+            "centre": None if same is None else same * mu,
+            "sigma": None if same is None else float(np.sqrt(same)) * result["sigma"],
+        }
+    return result
+
+
+def _parts(rows: pl.DataFrame, parameters: pl.DataFrame) -> list[dict[str, Any]]:
+    named = rows.select("number", "part").join(parameters, on="number", how="inner", maintain_order="left")
+    return named.select("part", "mu", "sigma").unique(maintain_order=True).to_dicts()
+
+
+def _constant_limits(points: pl.DataFrame) -> dict[str, dict[str, float | None] | None]:
+    """Centre line and limits of each panel; None for a panel on which they vary from point to point."""
+    found: dict[str, dict[str, float | None] | None] = {}
+    for (panel,), rows in points.group_by("panel", maintain_order=True):
+        lines = rows.select(_LINES).unique()
+        found[str(panel)] = lines.row(0, named=True) if lines.height == 1 else None
+    return found
+
+
+def _fitness(samples: pl.DataFrame, points: pl.DataFrame, plan: Plan) -> dict[int, dict[str, Any]]:
+    """Fitness of the chart of each stage, by its number; stages without a point have none."""
+    location = points.filter(pl.col("panel").is_in(["location", "upper"]))
+    if location.is_empty():
+        return {}
+    spans = Spans.from_first(starts(location, ["stage_number"]))
+    chart = CHARTS[plan.chart]
+    is_count = chart.data == "counts"
+    if is_count and "size" not in location.columns:
+        location = location.with_columns(size=pl.lit(1.0))
+    value = location["value" if is_count or chart.data == "events" else "mean"]
+    frame = chart_fitness(
+        Samples(
+            chart=[plan.chart] * len(spans.starts),
+            spans=spans,
+            value=value.cast(pl.Float64).fill_null(np.nan).to_numpy(),
+            n=location["size" if is_count else "n_observed"].cast(pl.Float64).to_numpy(),
+            is_first=starts(location, ["segment"]),
+            sigma=location["sigma"].cast(pl.Float64).fill_null(np.nan).to_numpy()[spans.starts],
+            m2=location["m2"].fill_null(np.nan).to_numpy() if "m2" in location.columns else None,
+            k=plan.k,
+        )
+    )
+    return dict(zip(location["stage_number"][spans.starts].to_list(), frame.to_dicts(), strict=True))
+
+
+def _capability(
+    frame: pl.DataFrame, rows: pl.DataFrame, points: pl.DataFrame, signals: pl.DataFrame, plan: Plan
+) -> dict[str, Any] | None:
+    """Capability of all observed values of the stage, with sigma within by the plan's estimator; None without a limit."""
+    chart = CHARTS[plan.chart]
+    if chart.data != "values" or (plan.lsl is None and plan.usl is None) or chart.name == "z_mr":
+        return None
+    from spc_platform.spc.capability import capability_study
+
+    whole = chart_parameters(rows.drop("included"), ["stage_number"]).row(0, named=True)
+
+    return capability_study(
+        frame["value"].drop_nulls().to_numpy(),
+        mean=whole["mean"],
+        sigma_within=whole["sigma"],
+        nu=whole["nu"],
+        lsl=plan.lsl,
+        target=plan.target,
+        usl=plan.usl,
+        confidence=plan.confidence,
+        distribution=plan.distribution,
+        box_cox=plan.box_cox,
+    )
