@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special, stats
 from scipy.special import ndtr
 
 from spc_platform.errors import ContractError
@@ -183,15 +183,18 @@ def attribute_probability_limits(
     width = np.broadcast_to(np.asarray(k, dtype=np.float64), cl.shape)
     used = np.flatnonzero(np.isfinite(value) & np.isfinite(cl) & np.isfinite(width))
     # equal sizes share their quantiles, which cost far more than a sort
-    keys, back = np.unique(np.column_stack((size, centre, width))[used], axis=0, return_inverse=True)
-    back = back.ravel()
-    tail, law = ndtr(-keys[:, 2]), _law(statistic, keys[:, 0], keys[:, 1])
+    kind = np.zeros(len(used), dtype=np.int64)
+    for parameter in (size, centre, width):
+        number = np.unique(parameter[used], return_inverse=True)[1]
+        kind = np.unique(kind * (int(number.max(initial=0)) + 1) + number, return_inverse=True)[1]
+    one = np.unique(kind, return_index=True)[1]
+    law = _law(statistic, size[used[one]], centre[used[one]])
+    tail = ndtr(-width[used[one]])
     lcl, ucl, score = (np.full(cl.shape, np.nan) for _ in range(3))
-    lcl[used], ucl[used] = np.asarray(law.ppf(tail))[back] / per[used], np.asarray(law.isf(tail))[back] / per[used]
-    each = _law(statistic, size[used], centre[used])
-    below, above = np.asarray(each.logcdf(count[used])), np.asarray(each.logsf(count[used] - 1.0))
+    lcl[used], ucl[used] = np.asarray(law.ppf(tail))[kind] / per[used], np.asarray(law.isf(tail))[kind] / per[used]
+    below, above = _tails(statistic, count[used], size[used], centre[used])
     # a count in the middle has more than half of the mass on either side, itself included: no deviation at all
-    score[used] = np.where(np.minimum(below, above) > np.log(0.5), 0.0, normal_score(below, above))
+    score[used] = np.where(np.minimum(below, above) > 0.5, 0.0, normal_score(np.log(below), np.log(above)))
     return ScoredPoints(value, cl, lcl, ucl, np.full(cl.shape, np.nan), score)
 
 
@@ -199,3 +202,17 @@ def _law(statistic: Statistic, size: Floats, centre: Floats) -> Any:
     if statistic in _DEFECTIVES:
         return stats.binom(size, centre)
     return stats.poisson(size * centre if statistic == "u" else centre)
+
+
+def _tails(statistic: Statistic, count: Floats, size: Floats, centre: Floats) -> tuple[Floats, Floats]:
+    """P(X <= count) and P(X >= count), as incomplete beta and gamma functions; at least the smallest float."""
+    if statistic in _DEFECTIVES:
+        rest = np.maximum(size - count, 1.0)
+        below = np.where(count < size, special.betaincc(count + 1.0, rest, centre), 1.0)
+        above = np.where(count > 0, special.betainc(np.maximum(count, 1.0), np.maximum(size - count, 0.0) + 1.0, centre), 1.0)
+    else:
+        mean = size * centre if statistic == "u" else centre
+        below = special.gammaincc(count + 1.0, mean)
+        above = np.where(count > 0, special.gammainc(np.maximum(count, 1.0), mean), 1.0)
+    smallest = np.finfo(float).tiny
+    return np.maximum(below, smallest), np.maximum(above, smallest)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 from scipy.special import ndtr
 
 from spc_platform.errors import ContractError
@@ -32,7 +32,7 @@ from spc_platform.spc.covariance import (
     whitened,
 )
 from spc_platform.spc.scored import ScoredPoints, normal_score
-from spc_platform.spc.sequence import Flags, Floats, Spans
+from spc_platform.spc.sequence import Flags, Floats, Ints, Spans
 from spc_platform.spc.time_weighted import recursion
 
 __all__ = [
@@ -113,51 +113,77 @@ def t2_panel(
 
 @dataclass(frozen=True)
 class _Law:
-    """Distribution of T2 point by point: factor times F(p, second), or times Beta(p/2, second/2), or chi2(p)."""
+    """Distribution of T2: ``factor`` (N) times F(p, second), or times Beta(p/2, second/2), per chart; or chi2(p).
+
+    ``of_f`` and ``of_beta`` (G) are the second parameters of new points and of points that entered; ``entered`` (N) chooses.
+    """
 
     factor: Floats
     p: int
-    second: Floats
-    is_beta: Flags
-    is_known: bool
+    chart: Ints
+    of_f: Floats
+    of_beta: Floats | None
+    entered: Flags
 
     def quantile(self, tail: float) -> Floats:
-        if self.is_known:
-            return np.full(self.factor.shape, float(stats.chi2.isf(tail, self.p)))
-        # one quantile per distinct degrees of freedom: points of one chart share theirs
-        keys, back = np.unique(np.column_stack((self.second, self.is_beta)), axis=0, return_inverse=True)
-        second = np.asarray(keys[:, 0], dtype=np.float64)
-        beta = np.asarray(keys[:, 1] == 1.0, dtype=np.bool_)
-        ok = np.where(second > 0, second, np.nan)
-        each = np.where(beta, stats.beta.isf(tail, self.p / 2.0, ok / 2.0), stats.f.isf(tail, self.p, ok))
-        return np.asarray(self.factor * each[back.ravel()], dtype=np.float64)
+        # one quantile per chart: its points share the degrees of freedom
+        second = _positive(self.of_f)
+        # far out F is large and second / (second + p F) keeps its digits
+        rest = special.betaincinv(second / 2.0, self.p / 2.0, tail)
+        base = (second * (1.0 - rest) / (self.p * rest))[self.chart]
+        if self.of_beta is not None:
+            beta = special.betainccinv(self.p / 2.0, _positive(self.of_beta) / 2.0, tail)
+            base = np.where(self.entered, beta[self.chart], base)
+        return np.asarray(self.factor * base, dtype=np.float64)
 
     def log_tail(self, value: Floats) -> Floats:
-        second = np.where(self.second > 0, self.second, np.nan)
         scaled = value / self.factor
-        if self.is_known:
-            tail = stats.chi2.sf(value, self.p)
-        else:
-            beta = stats.beta.sf(np.minimum(scaled, 1.0), self.p / 2.0, second / 2.0)
-            tail = np.where(self.is_beta, beta, stats.f.sf(scaled, self.p, second))
-        # a tail that underflows would give an infinite score
-        return np.asarray(np.log(np.maximum(tail, np.finfo(float).tiny)), dtype=np.float64)
+        second = _positive(self.of_f)[self.chart]
+        rest = second / (self.p * scaled + second)
+        if self.of_beta is not None:
+            second = np.where(self.entered, _positive(self.of_beta)[self.chart], second)
+            rest = np.where(self.entered, np.maximum(1.0 - scaled, 0.0), rest)
+        return _log(np.asarray(special.betainc(second / 2.0, self.p / 2.0, rest), dtype=np.float64))
 
 
-def _law(n: Floats, spans: Spans, parameters: VectorParameters, is_new: Flags, phase: Phase) -> _Law:
+@dataclass(frozen=True)
+class _KnownLaw:
+    """Distribution of T2 with known parameters: chi-squared with p degrees of freedom at N points."""
+
+    rows: int
+    p: int
+
+    def quantile(self, tail: float) -> Floats:
+        return np.full(self.rows, 2.0 * float(special.gammainccinv(self.p / 2.0, tail)))
+
+    def log_tail(self, value: Floats) -> Floats:
+        return _log(np.asarray(special.gammaincc(self.p / 2.0, value / 2.0), dtype=np.float64))
+
+
+def _positive(df: Floats) -> Floats:
+    return np.where(df > 0, df, np.nan)
+
+
+def _log(tail: Floats) -> Floats:
+    # a tail that underflows would give an infinite score
+    return np.asarray(np.log(np.maximum(tail, np.finfo(float).tiny)), dtype=np.float64)
+
+
+def _law(n: Floats, spans: Spans, parameters: VectorParameters, is_new: Flags, phase: Phase) -> _Law | _KnownLaw:
     chart, p = span_of(spans), parameters.mean.shape[1]
     if phase == "known":
-        return _Law(np.ones(len(n)), p, np.ones(len(n)), is_new, True)
-    total, nu, m = parameters.total[chart], parameters.nu[chart], parameters.beta_df[chart]
+        return _KnownLaw(len(n), p)
+    total, nu = parameters.total[chart], parameters.nu[chart]
     if np.isinf(total).any():
         raise ContractError("known parameters have the phase 'known'; name it", code=BAD_MULTIVARIATE)
     of_f = p * nu / (nu - p + 1.0)
+    second = parameters.nu - p + 1.0
     if parameters.is_subgrouped:
         share = n / total
         factor = np.where(is_new, 1.0 + share, np.where(share < 1.0, 1.0 - share, np.nan)) * of_f
-        return _Law(factor, p, nu - p + 1.0, np.zeros(len(n), dtype=np.bool_), False)
+        return _Law(factor, p, chart, second, None, ~is_new)
     factor = np.where(is_new, (1.0 + 1.0 / total) * of_f, (total - 1.0) ** 2 / total)
-    return _Law(factor, p, np.where(is_new, nu - p + 1.0, m - p - 1.0), ~is_new, False)
+    return _Law(factor, p, chart, second, parameters.beta_df - p - 1.0, ~is_new)
 
 
 def t2_contributions(

@@ -87,7 +87,8 @@ def z_mr_parameters(
         x = _logarithms(x, named)
     chart = np.repeat(np.arange(len(spans.starts)), spans.sizes)
     run = np.cumsum(run_first) - 1
-    of_part = np.unique(np.column_stack((chart, part)), axis=0, return_inverse=True)[1].ravel()
+    number = np.unique(part, return_inverse=True)[1]
+    of_part = np.unique(chart * (int(number.max(initial=0)) + 1) + number, return_inverse=True)[1]
     pair = used & np.concatenate((used[:1], used[:-1])) & ~run_first
     moving = np.where(pair, np.abs(np.diff(x, prepend=x[:1])), 0.0)
     mu, remainder = _mean(x, used, run if method == "by_run" else of_part)

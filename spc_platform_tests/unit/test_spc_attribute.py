@@ -166,3 +166,12 @@ def test_more_defects_than_units_are_fine_on_c_and_u_and_nothing_inspected_is_no
 def test_an_unknown_statistic_is_refused() -> None:
     with pytest.raises(ContractError, match=r"SPC-321.*'q'.*p, np, c, u"):
         attribute_centre("q", floats(1), floats(1), Spans(np.array([0]), 1))
+
+
+def test_the_score_of_an_exact_chart_is_scipys_tail() -> None:
+    count, size = np.array([0.0, 3.0, 20.0, 60.0]), np.full(4, 60.0)
+    p = attribute_probability_limits("p", count, size, np.full(4, 0.2), 3.0)
+    u = attribute_probability_limits("u", count, size, np.full(4, 0.2), 3.0)
+    for law, z in ((stats.binom(60, 0.2), p.z), (stats.poisson(12), u.z)):
+        assert z[:2] == pytest.approx(stats.norm.ppf(law.cdf(count[:2])), rel=1e-11)
+        assert z[2:] == pytest.approx(stats.norm.isf(law.sf(count[2:] - 1)), rel=1e-11)
