@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from spc_platform.cli import study_verbs
 from spc_platform.errors import SpcError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
@@ -16,6 +17,7 @@ data_app = typer.Typer(no_args_is_help=True, help="External data sets.")
 limits_app = typer.Typer(no_args_is_help=True, help="Versions of control limits.")
 app.add_typer(data_app, name="data")
 app.add_typer(limits_app, name="limits")
+study_verbs.register(app)
 
 _Date = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 
