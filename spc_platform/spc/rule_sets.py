@@ -33,6 +33,9 @@ class Rule:
     ``flag`` (k < m): last, the last point of the window must itself be beyond; window, any k of the last m, so a point
     that is not beyond can be flagged too. ``reset``: segment, every point that completes a pattern signals; signal, after
     a signal the rule starts anew behind it, and no point enters two signals of the rule.
+
+    Signals of a rule with reset "signal" depend on the whole segment, and a window that ignores ties or skips points may
+    reach back further than m points: what is judged in parts must be carried that far.
     """
 
     name: str
@@ -272,10 +275,24 @@ def _bad_conventions(row: Mapping[str, Any]) -> list[str]:
         wrong.append("span is two points, the last of them flagged; use k = 2 and leave flag empty")
     if kind in ("span", "within", "alternate") and side not in (None, "", "either"):
         wrong.append(f"{kind} has no side; use either or leave it empty")
+    if kind == "beyond" and side in (None, "", "same"):
+        wrong += _both_sides_at_once(row)
     if kind == "within" and zone == 0:
         wrong.append("nothing lies within zone 0; use a wider zone")
     if row.get("on_centre") and not (kind == "beyond" and zone == 0 and side != "either"):
         wrong.append("on_centre acts on a side of the centre line only; use kind beyond with zone 0, or leave it empty")
+    return wrong
+
+
+def _both_sides_at_once(row: Mapping[str, Any]) -> list[str]:
+    """A point that signals above and below by one rule would be two signals of one name."""
+    wrong = []
+    if row.get("zone") == 0 and row.get("strict") is False:
+        wrong.append("a point on the centre line would lie on both sides; leave strict empty and use on_centre")
+    if row.get("flag") == "window" and 2 * row["k"] <= row["m"]:
+        wrong.append(
+            f"{row['k']} of {row['m']} fits both sides in one window; use k of more than half of m, or side above or below"
+        )
     return wrong
 
 

@@ -323,3 +323,16 @@ def test_the_interval_of_the_ratio_covers_as_often_as_it_says():
     ratio, freedom_of_both = charts[:2_000] / charts[2_000:], nu("mr", 60, 60)
     low, high = (ratio / np.sqrt(stats.f.ppf(q, freedom_of_both, freedom_of_both)) for q in (0.975, 0.025))
     assert np.mean((low < 1) & (high > 1)) == pytest.approx(0.95, abs=0.02)
+
+
+def test_a_between_within_chart_knows_its_centre_by_its_subgroup_means():
+    """Variance of the centre: sigma_means^2 / k, not sigma^2 / n; the shift stays in units of the frozen sigma within."""
+    site = make_site(XBAR_R)
+    frame = subgroups(individuals(150), site)
+    between = {"chart": "i_mr_r", "estimator": "pooled", "sigma_means": 2.0}
+    estimates = limit_estimates(frame, site).with_columns(**{name: pl.lit(value) for name, value in between.items()}, mu=0.5)
+    found = drift(version_of(frame, site, 0.0, 1.0).with_columns(sigma_means=2.0, chart=pl.lit("i_mr_r")), estimates)
+    assert found["shift"].item() == 0.5
+    assert found["shift_standard_error"].item() == pytest.approx(np.sqrt(2 * 2.0**2 / 30), rel=1e-12)
+    plain = drift(version_of(frame, site, 0.0, 1.0), estimates.with_columns(chart=pl.lit("xbar_r"), sigma=1.0))
+    assert plain["shift_standard_error"].item() == pytest.approx(np.sqrt(2 / 150), rel=1e-12)

@@ -238,6 +238,8 @@ def test_no_own_rules_are_no_sets():
         ({"kind": "alternate", "k": 4, "m": 4, "side": "above"}, "alternate has no side"),
         ({"kind": "span", "k": 1, "m": 2}, "use k = 2"),
         ({"kind": "within", "k": 5, "m": 5, "zone": 0.0}, "nothing lies within zone 0"),
+        ({"zone": 0.0, "strict": False}, "would lie on both sides"),
+        ({"k": 2, "m": 4, "zone": 1.0, "flag": "window"}, "2 of 4 fits both sides in one window"),
         ({"rule_set": "nelson"}, "nelson is a published set"),
         ({"rule": "1"}, "rule 1 of shop is there twice"),
     ],
