@@ -1,0 +1,1 @@
+"""Reference cases that a user's own machine can be held against."""
