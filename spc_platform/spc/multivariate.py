@@ -19,6 +19,7 @@ from scipy.special import ndtr
 from spc_platform.errors import ContractError
 from spc_platform.spc.covariance import (
     BAD_MULTIVARIATE,
+    Method,
     VectorParameters,
     VectorSubgroups,
     check_covariance,
@@ -36,6 +37,8 @@ from spc_platform.spc.sequence import Flags, Floats, Ints, Spans
 from spc_platform.spc.time_weighted import recursion
 
 __all__ = [
+    "Method",
+    "Phase",
     "VectorParameters",
     "VectorSubgroups",
     "check_covariance",
