@@ -299,7 +299,7 @@ def gauge_crossed(
 
     ``values``, ``parts``, ``operators``: one entry per measurement, any order; 2 or more of each and of replicates.
     The interaction is pooled into repeatability when its p-value exceeds ``interaction_alpha`` (0.05 as Minitab does;
-    AIAG uses 0.25; 1 always pools, 0 never). Variance intervals: MLS, per component. Errors: SPC-360, 361, 363 (cell),
+    AIAG uses 0.25; 0 always pools, 1 never). Variance intervals: MLS, per component. Errors: SPC-360, 361, 363 (cell),
     364, 365, 369. Source: AIAG MSA 4th ed., appendix A; F of part and operator over the interaction (random effects).
     """
     scale, confidence = (scale or Scale()).checked(), confident(confidence)
