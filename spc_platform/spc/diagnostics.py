@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from scipy.special import chdtrc, fdtr, fdtrc, log_ndtr, ndtr
-from scipy.stats import norm
 
 from spc_platform.spc.sequence import Flags, Floats, Ints
 
@@ -66,6 +66,12 @@ def _ratio(above: Floats | Ints, below: Floats | Ints) -> Floats:
     """Divide; NaN where the divisor is not above 0."""
     divisor = np.where(np.asarray(below) > 0, below, np.nan)
     return np.asarray(above / divisor, dtype=np.float64)
+
+
+def _in_order(value: Floats, members: Members) -> Floats:
+    """The finite values, ascending within each chart."""
+    rows = pl.DataFrame({"chart": members.chart, "value": value})
+    return rows.select(pl.col("value").sort().over("chart"))["value"].to_numpy()
 
 
 @dataclass(frozen=True)
@@ -129,8 +135,7 @@ def shape(value: Floats, members: Members) -> Shape:
     A² = -n - sum (2i - 1)(ln F(z_i) + ln(1 - F(z_(n+1-i)))) / n with mean and s estimated; p by D'Agostino and
     Stephens (1986), table 4.9, from A²(1 + 0.75/n + 2.25/n²). Fewer than 8 values or equal values: NaN.
     """
-    order = np.lexsort((value, members.chart))
-    ordered = value[order]
+    ordered = _in_order(value, members)
     deviation, mean = members.centred(ordered)
     n = members.sizes()
     square = members.total(deviation**2)
@@ -172,8 +177,7 @@ def common_step(value: Floats, members: Members) -> Floats:
     while a gap is not a multiple of it (to 0.1 %), the smallest remainder takes its place. A step below a thousandth of
     the standard deviation cannot matter to a chart and counts as none, as in values without a grid.
     """
-    order = np.lexsort((value, members.chart))
-    ordered = value[order]
+    ordered = _in_order(value, members)
     deviation, _ = members.centred(ordered)
     s = np.sqrt(_ratio(members.total(deviation**2), members.sizes()))
     noise = 16.0 * np.finfo(np.float64).eps * members.extreme(np.abs(ordered), largest=True)
@@ -250,7 +254,3 @@ def hugging_share(z: Floats, members: Members) -> Floats:
     seen = np.isfinite(z)
     kept = members.kept(seen)
     return _ratio(kept.total((np.abs(z[seen]) < 1.0).astype(np.float64)), kept.sizes())
-
-
-NOMINAL = float(2.0 * norm.sf(3.0))
-"""False alarms of rule 1 on a chart whose assumptions hold, k = 3: 0.0027."""

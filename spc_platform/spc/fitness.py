@@ -230,7 +230,7 @@ def _measured(samples: Samples) -> pl.DataFrame:
         typical = np.where(n_subgroups > 0, kept.total(n) / np.maximum(n_subgroups, 1), np.nan)
     counted = np.isin(names, [*BINOMIAL, *POISSON])
     individual = ~counted & (largest <= 1)
-    moving = np.isin(names, MOVING) | individual
+    moving = np.isin(names, MOVING) | (individual & np.isin(names, _shaped()))
     columns: dict[str, object] = {
         "chart": samples.chart,
         "n_subgroups": n_subgroups,

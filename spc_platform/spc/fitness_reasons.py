@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from spc_platform.contracts.charts import CHARTS
 from spc_platform.contracts.fitness import RESIDUAL_CHART
 from spc_platform.spc.false_alarms import nominal, of_autocorrelation, of_variance_ratio
+from spc_platform.spc.sequence import Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,15 +282,17 @@ def judged(measured: pl.DataFrame, k: float) -> pl.DataFrame:
 def _with_rates(measured: pl.DataFrame, k: float) -> pl.DataFrame:
     """The rates that follow from the diagnostics; null where the diagnostic is."""
 
-    def through(name: str, rate: object) -> pl.Series:
+    def through(name: str, rate: Callable[[Floats, float], Floats]) -> pl.Series:
         values = measured[name].cast(pl.Float64)
-        return pl.Series(rate(values.fill_null(float("nan")).to_numpy(), k)).fill_nan(None)  # type: ignore[operator]
+        return pl.Series(rate(values.fill_null(float("nan")).to_numpy(), k)).fill_nan(None)
 
     rates = measured.with_columns(
         nominal=pl.lit(float(nominal(k))),
         rate_overdispersion=through("overdispersion", of_variance_ratio),
         by_lag=through("autocorrelation_lag1", of_autocorrelation),
-        rate_imputed=pl.Series(of_variance_ratio((1.0 - measured["imputed_share"].fill_null(0.0).to_numpy()) ** -2.0, k)),
+        rate_imputed=pl.Series(
+            of_variance_ratio(np.maximum(1.0 - measured["imputed_share"].fill_null(0.0).to_numpy(), 1e-9) ** -2.0, k)
+        ),
     )
     several = _OF_VALUES & ~pl.col("moving")
     by_lag = pl.when(pl.col("moving")).then("by_lag").when(several & _BETWEEN).then("rate_variance")

@@ -244,6 +244,42 @@ def test_bad_input_is_refused_with_row_and_code() -> None:
         of_points("i_mr", x, np.ones(6), values=x, value_chart=np.ones(6, dtype=np.int64))
 
 
+def test_dependent_event_times_are_doubtful_without_an_invented_rate() -> None:
+    x = np.exp(ar1(0.8, 300, 28))
+    found = of_points("t", x, np.ones(300))
+    assert (found["verdict"], found["reasons"], found["suggested_chart"]) == ("doubtful", "autocorrelation", None)
+    assert found["implied_false_alarm_rate"] == pytest.approx(0.0027, abs=1e-6)
+    assert found["normality_p"] is None
+
+
+def test_charts_of_several_kinds_are_judged_in_one_call_as_alone() -> None:
+    rng = np.random.default_rng(29)
+    parts = [("i_mr", ar1(0.8, 150, 30)), ("c", rng.poisson(9.0, 40).astype(float)), ("ewma", rng.standard_normal(120))]
+    sizes = [len(x) for _, x in parts]
+    starts = np.cumsum([0, *sizes[:-1]])
+    sigma = np.array([0.7, np.nan, 1.0])
+    value = np.concatenate([x for _, x in parts])
+    first = np.isin(np.arange(len(value)), starts)
+    kinds = [kind for kind, _ in parts]
+    together = chart_fitness(Samples(kinds, Spans(starts, len(value)), value, np.ones(len(value)), first, sigma))
+    for row, (kind, x) in enumerate(parts):
+        alone = of_points(kind, x, np.ones(len(x)), sigma=sigma[[row]])
+        for name, expected in together.row(row, named=True).items():
+            assert alone[name] == (pytest.approx(expected, rel=1e-12) if isinstance(expected, float) else expected), name
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1e-12, 0.0), (2.0**-10, 2.0**20), (25.4, -7.0)])
+def test_a_change_of_unit_changes_no_verdict(scale: float, offset: float) -> None:
+    # steps of 2^-16 keep every digit under the offset of a million
+    x = np.round(np.random.default_rng(27).exponential(size=400) * 2**16) / 2**16
+    found, changed = (one_chart("xbar_r", y, 4) for y in (x, scale * x + offset))
+    for name, value in found.items():
+        if isinstance(value, float) and name != "sigma":
+            assert changed[name] == pytest.approx(value, rel=1e-6), name
+        elif name != "sigma":
+            assert changed[name] == value, name
+
+
 def brute_ljung_box(x: list[float | None], breaks: set[int], lags: int) -> tuple[float, float]:
     """r_1 and Q written out: pairs inside a segment only."""
     seen = [v for v in x if v is not None]
