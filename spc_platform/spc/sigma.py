@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from spc_platform.errors import ContractError
-from spc_platform.spc.constants import c4, c4_mssd, c4_mssd_of_segments, d2, d3, d4
+from spc_platform.spc.constants import c4, c4_mssd, c4_mssd_of_segments, c5, d2, d3, d4
 from spc_platform.spc.sequence import CHART, Flags, Floats, Ints, Spans, first_of_segment, merge
 
 _FN_FROM = np.array([2, 3, 4, 5, 6, 8, 10, 18, 65])
@@ -71,7 +71,7 @@ def _sbar(rows: Rows, spans: Spans) -> Estimate:
     def per_row(n: Ints, rows: Rows, several: Flags) -> tuple[Floats, Floats, Floats]:
         mean_s = c4(n)
         fn = _FN[np.searchsorted(_FN_FROM, n, side="right") - 1]
-        return mean_s**2 / (1.0 - mean_s**2), rows.s[several] / mean_s, fn * (n - 1.0)
+        return (mean_s / c5(n)) ** 2, rows.s[several] / mean_s, fn * (n - 1.0)
 
     return _weighted(rows, spans, per_row)
 
