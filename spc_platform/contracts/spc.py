@@ -176,7 +176,11 @@ SPC_VIOLATIONS = Table(
         identifier("rule_set", "Rule set that the site declares for the chart."),
         identifier("rule", "Rule of the set, e.g. western_electric_2."),
         text("rule_text", "The rule in words."),
-        code("side", "On which side of the centre line.", ("above", "below", "both")),
+        code(
+            "side",
+            "On which side of the centre line; a rising trend is above, a falling one below, and rules that mix sides are both.",
+            ("above", "below", "both"),
+        ),
         number("z", "Standardized value of the flagged point.", unit="1"),
         text("window_subgroup_ids", "Subgroups of the window in time order, joined by ;."),
         _LIMIT_VERSION,
