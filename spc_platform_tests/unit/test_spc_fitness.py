@@ -149,6 +149,16 @@ def test_skewed_individuals_alarm_ten_times_as_often() -> None:
     assert found["implied_false_alarm_rate"] == pytest.approx(0.026, rel=0.15)
 
 
+def test_means_of_skewed_values_alarm_as_their_gamma_distribution_says() -> None:
+    # the mean of n exponentials is gamma(n) / n with sigma 1 / sqrt n
+    n = 9
+    exact = stats.gamma.sf(n + 3 * math.sqrt(n), n) + stats.gamma.cdf(n - 3 * math.sqrt(n), n)
+    assert false_alarms.of_shape(2 / math.sqrt(n), 6 / n, moving=False) == pytest.approx(exact, rel=1e-9)
+    x = np.random.default_rng(31).exponential(size=9 * 20_000)
+    found = one_chart("xbar_s", x, n)
+    assert found["rate_shape"] == pytest.approx(exact, rel=0.1)
+
+
 def test_a_short_baseline_is_doubtful_and_nothing_else() -> None:
     x = np.random.default_rng(10).standard_normal(99)
     assert one_chart("i_mr", x)["reasons"] == "small_baseline"
