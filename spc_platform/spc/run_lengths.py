@@ -7,7 +7,7 @@ continuous distribution (``pattern_run_length``), together with zones they are s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.sparse import csr_array, eye_array
@@ -16,7 +16,7 @@ from scipy.special import ndtr
 
 from spc_platform.errors import ContractError
 from spc_platform.spc.rules import Rule, evaluate
-from spc_platform.spc.sequence import Floats
+from spc_platform.spc.sequence import Flags, Floats
 
 State = tuple[tuple[int, ...], ...]
 
@@ -24,6 +24,7 @@ PATTERNS = ("trend", "alternate")
 """Kinds of rules that compare successive values: their memory is not a finite set of zones."""
 
 _NODES = 32
+_BLOCK = 32
 
 
 def is_exact(rules: Sequence[Rule]) -> bool:
@@ -143,26 +144,36 @@ def simulated_run_length(
             f"{replications} replications of {len(rules)} rules have no standard error; give at least 2 and one rule",
             code="SPC-317",
         )
+
+    def signals(z: Floats) -> Flags:
+        is_first = np.zeros(z.shape, dtype=np.bool_)
+        is_first[:, 0] = True
+        flags = np.zeros(z.size, dtype=np.bool_)
+        flags[evaluate(z.ravel(), is_first.ravel(), rules, width).point] = True
+        return flags.reshape(z.shape)
+
+    return simulated_waits(signals, max(rule.m for rule in rules) - 1, replications, seed, shift)
+
+
+def simulated_waits(
+    signals: Callable[[Floats], Flags], memory: int, replications: int, seed: int, shift: float = 0.0
+) -> tuple[float, float]:
+    """Mean wait for the first signal of seeded normal sequences, and its standard error.
+
+    ``signals`` flags the points of a block (replications, points); each row begins with up to ``memory`` points of the past.
+    """
     random = np.random.default_rng(seed)
-    block = 32
-    overlap = max(rule.m for rule in rules) - 1
     lengths = np.zeros(replications)
     active = np.arange(replications)
     past = np.zeros((replications, 0))
     passed = 0
     while len(active):
-        z = np.concatenate((past, random.standard_normal((len(active), block)) + shift), axis=1)
-        is_first = np.zeros(z.shape, dtype=np.bool_)
-        is_first[:, 0] = True
-        point = evaluate(z.ravel(), is_first.ravel(), rules, width).point
-        row, column = np.divmod(point, z.shape[1])
-        new = column >= past.shape[1]
-        hit, first = np.unique(row[new], return_index=True)
-        lengths[active[hit]] = passed + column[new][first] - past.shape[1] + 1
-        quiet = np.ones(len(active), dtype=np.bool_)
-        quiet[hit] = False
-        active, past = active[quiet], z[quiet][:, max(z.shape[1] - overlap, 0) :]
-        passed += block
+        z = np.concatenate((past, random.standard_normal((len(active), _BLOCK)) + shift), axis=1)
+        new = signals(z)[:, past.shape[1] :]
+        hit = new.any(axis=1)
+        lengths[active[hit]] = passed + new[hit].argmax(axis=1) + 1
+        active, past = active[~hit], z[~hit][:, max(z.shape[1] - memory, 0) :]
+        passed += _BLOCK
     return float(lengths.mean()), float(lengths.std(ddof=1) / np.sqrt(replications))
 
 

@@ -14,7 +14,8 @@ from scipy.optimize import brentq
 from scipy.special import gammaln, ive, ndtr
 
 from spc_platform.errors import ContractError
-from spc_platform.spc.sequence import Floats
+from spc_platform.spc.run_lengths import simulated_waits
+from spc_platform.spc.sequence import Flags, Floats
 
 _LONGEST = 1e8
 _WIDEST = 20.0
@@ -135,6 +136,27 @@ def mewma_run_length(p: int, weight: float, limit: float, shift: float = 0.0) ->
 
     lengths = np.linalg.solve(np.eye(len(area)) - kernel_from(along, across), np.ones(len(area)))
     return float(1.0 + kernel_from(np.zeros(1), np.zeros(1))[0] @ lengths)
+
+
+def moving_average_run_length(
+    span: int, k: float, shift: float = 0.0, replications: int = 20_000, seed: int = 1
+) -> tuple[float, float]:
+    """Average run length of a moving average of ``span`` means and its standard error, by seeded simulation.
+
+    Its points overlap, so the run length solves no equation of low dimension. Raises ``ContractError`` SPC-317.
+    """
+    if span != int(span) or span < 1 or replications < 2:
+        raise ContractError(f"span {span}, {replications} replications; give whole numbers from 1 and from 2", code="SPC-317")
+    _check("k", k)
+
+    def signals(z: Floats) -> Flags:
+        window = np.minimum(np.arange(z.shape[1]) + 1, span)
+        total = z.copy()
+        for lag in range(1, span):
+            total[:, lag:] += z[:, :-lag]
+        return np.asarray(np.abs(total) > k * np.sqrt(window))
+
+    return simulated_waits(signals, span - 1, replications, seed, shift)
 
 
 @lru_cache(maxsize=1024)
