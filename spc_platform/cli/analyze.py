@@ -74,8 +74,7 @@ def with_file(error: ContractError, file: StudyFile) -> ContractError:
 
 def capability_document(document: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a study's document that bears on capability; points and their limits are left out, the signals stay."""
-    kept = {name: value for name, value in document.items() if name != "panels"}
-    return kept | {"title": document["title"]}
+    return {name: value for name, value in document.items() if name != "panels"}
 
 
 def _rendered(document: Mapping[str, Any], form: str) -> str | bytes:

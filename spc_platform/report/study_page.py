@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -50,7 +51,8 @@ def page(document: Mapping[str, Any], sections: Sequence[Section], *, picture: s
         f"<h1>{title}</h1>",
         f'<p class="facts">{escape(facts)}</p>',
         f'<figure style="margin:0">{picture}</figure>' if picture else "",
-        *(_section(section) for section in sections),
+        _section(replace(sections[0], title="Summary")),
+        *(_section(section) for section in sections[1:]),
         *details,
     ]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>'
