@@ -143,7 +143,8 @@ def subgroup_statistics(value: Floats, kept: Flags, spans: Spans) -> dict[str, F
     """
     value = np.ascontiguousarray(value, dtype=np.float64)
     n = spans.sizes
-    moments = _moments(value, spans)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named by its row afterwards
+        moments = _moments(value, spans)
     several = n > 1
     with np.errstate(invalid="ignore"):
         found: dict[str, Floats | Ints] = {
@@ -212,12 +213,12 @@ def _narrow(value: Floats, starts: Ints, size: int, at: Ints, found: dict[str, F
             block = value[begin[None, :] + position]
         origin = block[0].copy()
         deviation = block - origin
-        mean = np.add.reduce(deviation, axis=0) / size
+        mean = _sum_of_rows(deviation) / size
         found["mean"][to] = origin + mean
         deviation -= mean
-        residue = np.add.reduce(deviation, axis=0)
+        residue = _sum_of_rows(deviation)
         deviation *= deviation
-        found["m2"][to] = np.maximum(np.add.reduce(deviation, axis=0) - residue * residue / size, 0.0)
+        found["m2"][to] = np.maximum(_sum_of_rows(deviation) - residue * residue / size, 0.0)
         _sort_rows(block)
         found["minimum"][to], found["maximum"][to] = block[0], block[-1]
         found["median"][to] = block[size // 2] if size % 2 else middle(block[size // 2 - 1], block[size // 2])
@@ -240,6 +241,14 @@ def _wide(value: Floats, spans: Spans, at: Ints, found: dict[str, Floats]) -> No
     found["m2"][at] = np.maximum(own.total(deviation) - residue * residue / sizes, 0.0)
     found["minimum"][at], found["maximum"][at] = np.minimum.reduceat(rows, own.starts), np.maximum.reduceat(rows, own.starts)
     found["median"][at] = own.median(rows)
+
+
+def _sum_of_rows(block: Floats) -> Floats:
+    """Sum of each column from first to last: a reduction by numpy has another order when there is but one column."""
+    total: Floats = block[0].copy()
+    for row in block[1:]:
+        total += row
+    return total
 
 
 def _sort_rows(block: Floats) -> None:

@@ -14,6 +14,8 @@ from spc_platform.site.model import BaselinePolicy
 from spc_platform.spc.limits import approve, approve_baselines, limit_estimates
 from spc_platform.spc.points import judge
 from spc_platform.spc.sequence import Spans, merge
+from spc_platform.spc.sigma import ESTIMATORS, within_sigma
+from spc_platform.spc.subgroups import subgroup_statistics
 from spc_platform_tests.unit.spc_frames import DAY, POOLED, START, XBAR_R, XBAR_S, make_site, subgroups
 
 CHARTS = st.sampled_from([{}, XBAR_R, XBAR_S, POOLED])
@@ -115,3 +117,63 @@ def test_the_order_of_rows_changes_no_digit(chart, seed, shuffle):
     shuffled = frame.sample(fraction=1.0, shuffle=True, seed=shuffle)
     assert_frame_equal(limit_estimates(frame, site), limit_estimates(shuffled, site), check_exact=True)
     assert_frame_equal(approve_baselines(NONE, frame, site), approve_baselines(NONE, shuffled, site), check_exact=True)
+
+
+SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=30)
+
+
+def statistics_of(values, sizes):
+    spans = Spans(np.cumsum(sizes) - np.asarray(sizes), len(values))
+    return subgroup_statistics(values, np.ones(len(values), dtype=bool), spans)
+
+
+@given(SEEDS, SIZES, st.sampled_from([0.0, 1e3]))
+@settings(max_examples=60, deadline=None)
+def test_permuting_values_within_their_subgroup_changes_no_statistic(seed, sizes, offset):
+    rng = np.random.default_rng(seed)
+    values = offset + rng.standard_normal(sum(sizes))
+    order = np.lexsort((rng.random(len(values)), np.repeat(np.arange(len(sizes)), sizes)))
+    one, other = statistics_of(values, sizes), statistics_of(values[order], sizes)
+    for name in ("minimum", "maximum", "median", "range", "n_observed"):
+        np.testing.assert_array_equal(one[name], other[name])
+    for name in ("mean", "s", "m2"):
+        np.testing.assert_allclose(one[name], other[name], rtol=1e-12, atol=1e-12)
+
+
+@given(SEEDS, SIZES, st.integers(-40, 40), st.integers(-8, 8))
+@settings(max_examples=60, deadline=None)
+def test_a_change_of_unit_changes_the_statistics_with_it_exactly(seed, sizes, power, steps):
+    """Values of 20 bits times a power of two, plus whole steps of it: both are exact, so the figures must be."""
+    rng = np.random.default_rng(seed)
+    values = rng.integers(-(2**19), 2**19, sum(sizes)) / 2.0**10
+    scale = 2.0**power
+    one, other = statistics_of(values, sizes), statistics_of(scale * (values + steps), sizes)
+    for name in ("minimum", "maximum", "median"):
+        np.testing.assert_array_equal(scale * (one[name] + steps), other[name])
+    np.testing.assert_array_equal(scale * one["range"], other["range"])
+    np.testing.assert_array_equal(scale * scale * one["m2"], other["m2"])
+    np.testing.assert_allclose(scale * (one["mean"] + steps), other["mean"], rtol=1e-14, atol=1e-13 * scale)
+
+
+@given(st.sampled_from(sorted(ESTIMATORS)), SEEDS, st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(-30, 30))
+@settings(max_examples=60, deadline=None)
+def test_sigma_scales_with_the_unit_and_charts_do_not_touch_each_other(estimator, seed, lengths, power):
+    single = estimator in ("mr", "median_mr", "mssd")
+    rng = np.random.default_rng(seed)
+    charts = np.repeat(np.arange(len(lengths)), lengths)
+    sizes = np.ones(len(charts), dtype=int) if single else rng.integers(1, 7, len(charts))
+    values = rng.standard_normal(sizes.sum())
+    frames = [
+        pl.DataFrame(statistics_of(scale * values, sizes))
+        .fill_nan(None)
+        .with_columns(chart=pl.Series(charts), segment=pl.lit(0), estimator=pl.lit(estimator))
+        for scale in (1.0, 2.0**power)
+    ]
+    one, other = (within_sigma(frame, ["chart"]) for frame in frames)
+    assert_frame_equal(
+        one.with_columns(pl.col("sigma_within", "sigma_means", "sigma_overall") * 2.0**power).drop("mean", "m2"),
+        other.drop("mean", "m2"),
+        check_exact=True,
+    )
+    alone = [within_sigma(frames[0].filter(pl.col("chart") == chart), ["chart"]) for chart in range(len(lengths))]
+    assert_frame_equal(one, pl.concat(alone), check_exact=True)
