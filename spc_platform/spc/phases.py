@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -133,13 +134,25 @@ def _judge_all(subgroups: pl.DataFrame, limits: pl.DataFrame, site: Site) -> tup
     """Points and violations of subgroups of any dates in one pass, each with its own production date."""
     if subgroups.is_empty():
         return SPC_POINTS.empty(), SPC_VIOLATIONS.empty()
-    dates = subgroups.select("subgroup_id", "production_date")
-    one_date: date = subgroups["production_date"].max()  # type: ignore[assignment]
-    points, violations = judge(subgroups.with_columns(production_date=pl.lit(one_date)), limits, site, one_date)
-    # the judge reports one date: all rows are given that of the last, and get their own back
-    return (
-        SPC_POINTS.conform(points.drop("production_date").join(dates, on="subgroup_id")),
-        SPC_VIOLATIONS.conform(violations.drop("production_date").join(dates, on="subgroup_id")),
+    first, last = cast("tuple[date, date]", (subgroups["production_date"].min(), subgroups["production_date"].max()))
+    return judge(subgroups, limits, site, last, since=first)
+
+
+def running_candidates(limits: pl.DataFrame, estimates: pl.DataFrame, charts: pl.DataFrame) -> pl.DataFrame:
+    """SPC_LIMITS of a version per chart of ``charts`` with the running estimate's centre and sigma: to be tried as a shadow.
+
+    ``limits``: SPC_LIMITS, of which the version without an end is taken over; ``estimates``: SPC_LIMIT_ESTIMATES.
+    """
+    newest = limits.filter(pl.col("effective_to").is_null()).join(charts.select(CHART), on=CHART, how="semi")
+    running = estimates.filter(pl.col("sigma") > 0).select(*CHART, "mu", "sigma", "sigma_means", "n_subgroups", "inputs_hash")
+    kept = newest.drop("mu", "sigma", "sigma_means", "n_subgroups", "inputs_hash").join(running, on=CHART)
+    return SPC_LIMITS.conform(
+        kept.with_columns(
+            supersedes="limit_version",
+            limit_version=pl.col("limit_version") + 1,
+            approved_by=pl.lit("nobody: running estimate"),
+            reason=pl.lit("tried as a shadow"),
+        )
     )
 
 

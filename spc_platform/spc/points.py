@@ -18,9 +18,9 @@ _SEGMENT = ["chart_index", "limit_version", "specification_version", "restart"]
 
 
 def judge(
-    subgroups: pl.DataFrame, limits: pl.DataFrame, site: Site, production_date: date
+    subgroups: pl.DataFrame, limits: pl.DataFrame, site: Site, production_date: date, since: date | None = None
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Points and violations of one production date: (SPC_POINTS, SPC_VIOLATIONS).
+    """Points and violations of one production date, or of all from ``since`` to it: (SPC_POINTS, SPC_VIOLATIONS).
 
     ``subgroups``: SPC_SUBGROUPS (and counted ones, see ``spc.counts.samples``) of the date and of the
     ``policies.carry_days`` before it, at least 15 points of each chart where they exist: run windows and moving ranges
@@ -38,8 +38,9 @@ def judge(
     points = _masked_pairs(points).with_columns(
         is_baseline=pl.col("subgroup_at").is_between("baseline_from", "baseline_to").fill_null(value=False)
     )
-    violations = _violations(points, site_rule_sets(site), production_date)
-    points = points.filter(pl.col("production_date") == production_date)
+    points = points.with_columns(is_reported=pl.col("production_date") >= (since or production_date))
+    violations = _violations(points, site_rule_sets(site))
+    points = points.filter("is_reported")
     triggered = violations.group_by("subgroup_id", "panel", maintain_order=True).agg(rules=pl.col("rule").str.join(";"))
     points = points.join(triggered, on=["subgroup_id", "panel"], how="left")
     return SPC_POINTS.conform(points), SPC_VIOLATIONS.conform(violations)
@@ -78,11 +79,10 @@ def _masked_pairs(points: pl.DataFrame) -> pl.DataFrame:
     return points.with_columns(n_masked=pl.when(pl.col("statistic") == "mr").then(pair).otherwise("n_masked"))
 
 
-def _violations(points: pl.DataFrame, rule_sets: Mapping[str, tuple[Rule, ...]], production_date: date) -> pl.DataFrame:
-    """Violations that are flagged on the production date, rules in the order of their set."""
+def _violations(points: pl.DataFrame, rule_sets: Mapping[str, tuple[Rule, ...]]) -> pl.DataFrame:
+    """Violations of the points that are reported, rules in the order of their set."""
     signals = chart_signals(points, rule_sets)
-    today = (points["production_date"] == production_date)[signals["point"]]
-    signals = signals.filter(today)
+    signals = signals.filter(points["is_reported"][signals["point"]])
     kept = ["subgroup_id", "subgroup_at", "panel", "z", "limit_version", "production_date"]
     flagged = points.select(*CHART, *kept)[signals["point"]]
     windows = window_members(signals, points["subgroup_id"]).list.join(";")

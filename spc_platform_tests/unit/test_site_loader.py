@@ -127,7 +127,7 @@ BROKEN = {
     "orphan": ("equipment.csv", "center,plant-1,", "center,,", "equipment.csv:3: L1 has no parent_equipment_id"),
     "characteristic's unit": ("characteristics.csv", "L1-LATHE", "L1", '"L1" is not a work_unit of equipment.csv'),
     "sizes": ("characteristics.csv", ",5,rbar", ",26,rbar", "subgroup_size 26 does not fit chart xbar_r; use 2 to 25"),
-    "estimator": ("characteristics.csv", "rbar", "sbar", "characteristics.csv:2: estimator sbar does not fit chart xbar_r"),
+    "estimator": ("characteristics.csv", "rbar", "mr", "characteristics.csv:2: estimator mr does not fit chart xbar_r"),
     "subgrouping": (
         "characteristics.csv",
         "consecutive",

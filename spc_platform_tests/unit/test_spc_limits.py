@@ -11,8 +11,9 @@ from spc_platform.contracts.spc import SPC_LIMIT_ESTIMATES, SPC_LIMITS
 from spc_platform.contracts.validate import rule_failures
 from spc_platform.errors import ContractError
 from spc_platform.site.model import BaselinePolicy
-from spc_platform.spc.limits import approve, approve_baselines, control_limits, limit_estimates
+from spc_platform.spc.limits import approve, approve_baselines, limit_estimates
 from spc_platform.spc.sequence import chart_order
+from spc_platform.spc.shewhart import shewhart_panel
 from spc_platform.spc.sigma import within_sigma
 from spc_platform_tests.unit.spc_frames import POOLED, START, XBAR_R, XBAR_S, make_site, subgroups
 
@@ -105,9 +106,8 @@ def test_a_chart_of_single_values_on_an_xbar_chart_has_no_sigma():
 
 
 def at(statistic, n, mu=10.0, sigma=2.0, k=3.0):
-    limits = control_limits(statistic, *(pl.lit(value) for value in (n, mu, sigma, k)))
-    named = (getattr(limits, name).alias(name) for name in ("cl", "lcl", "ucl", "standard_error"))
-    return pl.select(*named).row(0)
+    points = shewhart_panel(statistic, np.array([mu]), np.array([n]), np.array([mu]), np.array([sigma]), k)
+    return tuple(getattr(points, name).item() for name in ("cl", "lcl", "ucl", "standard_error"))
 
 
 def test_limits_of_means_narrow_with_n():
@@ -121,9 +121,9 @@ def test_limits_of_dispersion_follow_n_and_never_fall_below_zero():
     b3 = 2 * (c4_of_10 - 3 * np.sqrt(1 - c4_of_10**2))
     assert at("s", 10)[:2] == pytest.approx((2 * c4_of_10, b3), rel=1e-8)
     assert b3 > 0
-    assert at("mr", 1)[:3] == pytest.approx((2 * D2[2], 0.0, 2 * (D2[2] + 3 * D3[2])), rel=1e-9)
-    with pytest.raises(ContractError, match="median"):
-        at("median", 5)
+    assert at("mr", 2)[:3] == pytest.approx((2 * D2[2], 0.0, 2 * (D2[2] + 3 * D3[2])), rel=1e-9)
+    with pytest.raises(ContractError, match="no Shewhart limits"):
+        at("ewma", 5)
 
 
 def test_estimates_look_at_the_declared_window_only():
@@ -224,7 +224,7 @@ class TestApproval:
                 {"baseline_from": shift + timedelta(days=9), "baseline_to": shift + timedelta(days=10), "excluded": {}},
                 "widen it",
             ),
-            ({"baseline_to": shift, "excluded": {}}, "sigma within is 0 or cannot be estimated"),
+            ({"baseline_to": shift, "excluded": {}}, "sigma is 0 or cannot be estimated"),
             (
                 {"frame": frame.with_columns(specification_version=pl.int_range(pl.len()) // 8)},
                 "spans a change of specification",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 
 import polars as pl
@@ -12,6 +12,7 @@ from spc_platform.engine.step import CheckSpec, Input, Outcome, Step
 from spc_platform.engine.steps.common import dated, outcome, own, share, total
 from spc_platform.engine.workspace import Workspace
 from spc_platform.spc.capability import capability
+from spc_platform.spc.counts import form_count_subgroups, samples
 from spc_platform.spc.limits import approve_baselines, limit_estimates
 from spc_platform.spc.points import judge
 from spc_platform.spc.subgroups import form_subgroups, ungrouped
@@ -20,6 +21,8 @@ GROUPED = CheckSpec("grouped", "Every measurement has a chart and, where its sub
 APPEND_ONLY = CheckSpec("append_only", "No earlier limit version was altered or dropped.")
 LIMIT_ORDER = CheckSpec("limit_order", "lcl <= cl <= ucl for every judged point.")
 COMMON_CAPABILITY_GOAL = 1.33
+SAMPLES = ("spc_subgroups", "spc_count_subgroups")
+"""What charts are made of: subgroups of measured values and of counts."""
 
 
 def _all_dates(workspace: Workspace, *tables: str) -> list[tuple[str, date | None]]:
@@ -36,9 +39,25 @@ def _subgroups(workspace: Workspace, production_date: date) -> Iterator[Outcome]
     yield outcome(workspace, "spc_subgroups", frame, production_date, inputs, figures=figures, checks=(check,))
 
 
+def _count_subgroups(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
+    frame = form_count_subgroups(workspace.lake.read("production_count", production_date), workspace.site)
+    inputs = [("production_count", production_date)]
+    figures = {"counted": total(frame["count"]), "inspected": total(frame["size"])}
+    yield outcome(workspace, "spc_count_subgroups", frame, production_date, inputs, figures=figures)
+
+
+def read_samples(workspace: Workspace, dates: Iterable[date] | None = None) -> pl.DataFrame:
+    """Measured and counted subgroups of the dates, or all of them."""
+    days = None if dates is None else list(dates)
+    measured, counted = (
+        workspace.read_all(table) if days is None else workspace.lake.read_dates(table, days) for table in SAMPLES
+    )
+    return samples(measured, counted, workspace.site)
+
+
 def _estimates(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
-    frame = limit_estimates(workspace.read_all("spc_subgroups"), workspace.site)
-    inputs = _all_dates(workspace, "spc_subgroups")
+    frame = limit_estimates(read_samples(workspace), workspace.site)
+    inputs = _all_dates(workspace, *SAMPLES)
     yield outcome(workspace, "spc_limit_estimates", frame, None, inputs, figures={"charts": frame.height})
 
 
@@ -49,21 +68,22 @@ def _limits(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
 
 def _approved(workspace: Workspace) -> Outcome:
     before = workspace.lake.read("spc_limits")
-    frame = approve_baselines(before, workspace.read_all("spc_subgroups"), workspace.site)
+    frame = approve_baselines(before, read_samples(workspace), workspace.site)
     frozen = [name for name in LAKE_TABLES["spc_limits"].names if name != "effective_to"]
     altered = before.select(frozen).join(frame.select(frozen), on=frozen, how="anti", nulls_equal=True).height
     check = APPEND_ONLY.verdict(passed=altered == 0, description=f"{altered} of {before.height} versions altered or dropped")
     charts = frame.select("characteristic_id", "equipment_id").n_unique()
     figures = {"charts": charts, "versions": frame.height}
-    inputs = _all_dates(workspace, "spc_subgroups")
+    inputs = _all_dates(workspace, *SAMPLES)
     return outcome(workspace, "spc_limits", frame, None, inputs, figures=figures, checks=(check,))
 
 
 def _points(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
     back = workspace.site.policies.carry_days
-    subgroups = workspace.read_window("spc_subgroups", production_date, back=back)
-    points, violations = judge(subgroups, workspace.lake.read("spc_limits"), workspace.site, production_date)
-    inputs: list[tuple[str, date | None]] = [("spc_subgroups", day) for day in workspace.window(production_date, back=back)]
+    days = workspace.window(production_date, back=back)
+    judged = read_samples(workspace, days)
+    points, violations = judge(judged, workspace.lake.read("spc_limits"), workspace.site, production_date)
+    inputs: list[tuple[str, date | None]] = [(table, day) for table in SAMPLES for day in days]
     inputs.append(("spc_limits", None))
     disordered = points.filter((pl.col("lcl") > pl.col("cl")) | (pl.col("cl") > pl.col("ucl"))).height
     check = LIMIT_ORDER.verdict(passed=disordered == 0, description=f"{disordered} points whose limits are out of order")
@@ -96,12 +116,13 @@ STEPS: tuple[Step, ...] = (
         dated(_subgroups),
         checks={"spc_subgroups": (GROUPED,)},
     ),
-    Step("spc_limit_estimates", "spc", ("spc_limit_estimates",), own("spc_subgroups"), _estimates),
+    Step("spc_count_subgroups", "spc", ("spc_count_subgroups",), own("production_count"), dated(_count_subgroups)),
+    Step("spc_limit_estimates", "spc", ("spc_limit_estimates",), own(*SAMPLES), _estimates),
     Step(
         "spc_limits",
         "spc",
         ("spc_limits",),
-        own("spc_subgroups", "spc_limit_estimates"),
+        own(*SAMPLES, "spc_limit_estimates"),
         _limits,
         checks={"spc_limits": (APPEND_ONLY,)},
     ),
@@ -109,7 +130,7 @@ STEPS: tuple[Step, ...] = (
         "spc_points",
         "spc",
         ("spc_points", "spc_violations"),
-        (Input("spc_subgroups", back="carry_days"), Input("spc_limits")),
+        (*(Input(table, back="carry_days") for table in SAMPLES), Input("spc_limits")),
         dated(_points),
         checks={"spc_points": (LIMIT_ORDER,)},
     ),

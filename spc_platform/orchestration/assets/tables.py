@@ -10,7 +10,7 @@ import dagster as dg
 from spc_platform.contracts import LAKE_TABLES
 from spc_platform.engine import Outcome, Step
 from spc_platform.engine.run import run_step
-from spc_platform.engine.steps import CONTRACT
+from spc_platform.engine.steps import CONTRACT, STEPS
 from spc_platform.orchestration.automation import follows_new_data
 from spc_platform.orchestration.metadata import (
     check_metadata,
@@ -24,9 +24,7 @@ from spc_platform.orchestration.pictures import pictures
 from spc_platform.orchestration.resources import WorkspaceResource
 from spc_platform.site import Site
 
-FOLLOWS_NEW_DATA = frozenset(
-    {"spc_subgroups", "spc_limit_estimates", "spc_limits", "spc_points", "spc_capability", "oee_elements"}
-)
+FOLLOWS_NEW_DATA = frozenset({step.name for step in STEPS if step.group == "spc"} | {"oee_elements"})
 """Steps that are rematerialized by condition; the ones before them are requested by the batch sensor."""
 
 FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))

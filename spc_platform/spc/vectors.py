@@ -1,0 +1,202 @@
+"""Multivariate charts of a site: parts as vectors, their frozen parameters, and T² or MEWMA points date by date."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import polars as pl
+
+from spc_platform.contracts.vectors import SPC_VECTOR_LIMITS, SPC_VECTOR_POINTS, SPC_VECTORS
+from spc_platform.site.model import Site
+from spc_platform.spc.charting import starts
+from spc_platform.spc.multivariate import (
+    VectorParameters,
+    covariance_problems,
+    mewma_panel,
+    t2_contributions,
+    t2_panel,
+    t2_parameters,
+)
+from spc_platform.spc.rule_sets import RULE_SETS
+from spc_platform.spc.run_lengths import average_run_length, mewma_limit
+from spc_platform.spc.sequence import Flags, Floats, Spans
+
+MEWMA_WEIGHT = 0.1
+"""Lambda of a MEWMA that the site does not set (Montgomery 11.4: 0.05 to 0.25 detect small shifts)."""
+
+
+def form_vectors(measurement: pl.DataFrame, site: Site) -> pl.DataFrame:
+    """Parts with a value of every characteristic of a chart, from MEASUREMENT of one date: SPC_VECTORS.
+
+    Values are joined by serial number; of several values of one part and characteristic the newest counts. A part without a
+    serial number or with a characteristic missing forms no vector: nothing is filled in.
+    """
+    members = site["multivariate"].select("chart_id", "equipment_id", "characteristic_id")
+    rows = (
+        measurement.filter(pl.col("value").is_finite() & pl.col("serial_number").is_not_null())
+        .join(members, on=["equipment_id", "characteristic_id"])
+        .sort("measured_at", "source_id", "record_id")
+        .unique(["chart_id", "serial_number", "characteristic_id"], keep="last", maintain_order=True)
+    )
+    whole = pl.len().over("chart_id", "serial_number") == pl.col("_members")
+    counted = members.group_by("chart_id").agg(_members=pl.len())
+    rows = rows.join(counted, on="chart_id").filter(whole)
+    return SPC_VECTORS.conform(
+        rows.with_columns(
+            vector_id=pl.concat_str("chart_id", "serial_number", separator="|"),
+            vector_at=pl.col("measured_at").max().over("chart_id", "serial_number"),
+        )
+    )
+
+
+@dataclass(frozen=True)
+class _Charts:
+    """Vectors of charts with the same number of characteristics: ``x`` (N, p), one row of ``vectors`` each, spans of charts."""
+
+    x: Floats
+    vectors: pl.DataFrame
+    spans: Spans
+
+
+def _groups(vectors: pl.DataFrame, site: Site) -> list[_Charts]:
+    """One group per kind of chart, number of characteristics and weight; usually one or two in a plant."""
+    sizes = (
+        site["multivariate"]
+        .group_by("chart_id")
+        .agg(
+            p=pl.len().cast(pl.Int64),
+            chart=pl.col("chart").first(),
+            baseline=pl.col("baseline").first(),
+            weight=pl.col("weight").first(),
+        )
+    )
+    rows = SPC_VECTORS.conform(vectors).join(sizes, on="chart_id", maintain_order="left")
+    groups = []
+    for _, own in rows.group_by("chart", "p", "weight", maintain_order=True):
+        p = int(own["p"][0])
+        first = own.gather_every(p)
+        spans = Spans.from_first(starts(first, ["chart_id"]))
+        groups.append(_Charts(own["value"].to_numpy().reshape(-1, p), first, spans))
+    return groups
+
+
+def approve_vector_baselines(limits: pl.DataFrame, vectors: pl.DataFrame, site: Site) -> pl.DataFrame:
+    """SPC_VECTOR_LIMITS with version 1 of every chart that has none and whose baseline is complete.
+
+    The first ``baseline`` parts of a chart are frozen in the policy's name. Existing versions come back unchanged; a chart
+    whose covariance cannot be inverted gets none.
+    """
+    new = vectors.join(limits.select("chart_id").unique(), on="chart_id", how="anti")
+    made = [version for charts in _groups(new, site) if (version := _frozen(charts, site)) is not None]
+    return SPC_VECTOR_LIMITS.conform(pl.concat([SPC_VECTOR_LIMITS.conform(limits), *made]))
+
+
+def _frozen(charts: _Charts, site: Site) -> pl.DataFrame | None:
+    position = np.arange(charts.vectors.height) - np.repeat(charts.spans.starts, charts.spans.sizes)
+    needed = charts.vectors["baseline"].to_numpy()
+    complete = np.repeat(charts.spans.sizes, charts.spans.sizes) >= needed
+    used = complete & (position < needed)
+    if not used.any():
+        return None
+    x, vectors = charts.x[used], charts.vectors.filter(pl.Series(used))
+    spans = Spans.from_first(starts(vectors, ["chart_id"]))
+    parameters = t2_parameters(x, spans)
+    p = x.shape[1]
+    unusable = covariance_problems(parameters, [str(index) for index in range(p)])
+    usable = np.array([index not in unusable for index in range(len(spans.starts))])
+    first = vectors[spans.starts].with_columns(
+        baseline_from=vectors["vector_at"][spans.starts],
+        baseline_to=vectors["vector_at"][spans.ends],
+        n_vectors=pl.Series(spans.sizes),
+        inputs_hash=pl.Series([_digest(x[a : b + 1]) for a, b in zip(spans.starts, spans.ends, strict=True)], dtype=pl.String),
+    )
+    names = (
+        site["multivariate"]
+        .sort("chart_id", "characteristic_id")
+        .group_by("chart_id", maintain_order=True)
+        .agg("characteristic_id")
+    )
+    frame = first.drop("characteristic_id").join(names, on="chart_id", maintain_order="left").filter(pl.Series(usable))
+    pairs = frame.with_columns(other_characteristic_id=pl.lit(None)).drop("other_characteristic_id")
+    pairs = (
+        pairs.with_columns(other_characteristic_id="characteristic_id")
+        .explode("characteristic_id")
+        .explode("other_characteristic_id")
+    )
+    policy = site.policies.baseline
+    return SPC_VECTOR_LIMITS.conform(
+        pairs.with_columns(
+            limit_version=pl.lit(1),
+            mean=pl.Series(np.repeat(parameters.mean[usable], p, axis=1).ravel()),
+            covariance=pl.Series(parameters.covariance[usable].ravel()),
+            k=pl.lit(policy.k),
+            approved_by=pl.lit(policy.approved_by),
+            reason=pl.lit(policy.reason),
+            effective_from="baseline_from",
+        )
+    )
+
+
+def _digest(values: Floats) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values, dtype="<f8").tobytes()).hexdigest()
+
+
+def judge_vectors(vectors: pl.DataFrame, limits: pl.DataFrame, site: Site, production_date: date) -> pl.DataFrame:
+    """Points of one production date: SPC_VECTOR_POINTS.
+
+    ``vectors``: SPC_VECTORS of the date and the ``policies.carry_days`` before it: a MEWMA starts anew every ``carry_days``
+    production dates, as other charts with a memory do. Parts of the baseline are judged by phase I limits, later ones by
+    phase II limits. The limit of a MEWMA has the in-control run length of a Shewhart chart with the same k. Charts without
+    a version have no points.
+    """
+    known = vectors.filter(pl.col("production_date") <= production_date).join(
+        limits.select("chart_id").unique(), on="chart_id", how="semi"
+    )
+    frames = [_judged(charts, limits, site) for charts in _groups(known, site)]
+    points = pl.concat([SPC_VECTOR_POINTS.empty(), *frames])
+    return SPC_VECTOR_POINTS.conform(points.filter(pl.col("production_date") == production_date))
+
+
+def _judged(charts: _Charts, limits: pl.DataFrame, site: Site) -> pl.DataFrame:
+    vectors, spans, x = charts.vectors, charts.spans, charts.x
+    p = x.shape[1]
+    newest = limits.filter(pl.col("limit_version") == pl.col("limit_version").max().over("chart_id"))
+    own = vectors[spans.starts].select("chart_id").join(newest, on="chart_id", maintain_order="left")
+    own = SPC_VECTOR_LIMITS.conform(own)
+    head = own.gather_every(p * p)
+    n = head["n_vectors"].cast(pl.Float64).to_numpy()
+    mean = own["mean"].to_numpy().reshape(-1, p, p)[:, :, 0]
+    parameters = VectorParameters(mean, own["covariance"].to_numpy().reshape(-1, p, p), n, n - 1.0, n, False)
+    baseline_to = np.repeat(head["baseline_to"].to_physical().to_numpy(), spans.sizes)
+    is_baseline: Flags = vectors["vector_at"].to_physical().to_numpy() <= baseline_to
+    k = float(head["k"][0])
+    if vectors["chart"][0] == "mewma":
+        weight = float(vectors["weight"][0] or MEWMA_WEIGHT)
+        limit = mewma_limit(p, weight, average_run_length(RULE_SETS["limits_only"], width=k))
+        restart = (
+            vectors["production_date"] - pl.Series([site.first_production_date])
+        ).dt.total_days() // site.policies.carry_days
+        first = starts(vectors.with_columns(_restart=restart), ["chart_id", "_restart"])
+        found = mewma_panel(x, first, spans, parameters, weight, limit, k=k)
+    else:
+        found = t2_panel(x, 1.0, spans, parameters, "phase_1", k, included=is_baseline)
+    contributions = t2_contributions(x, 1.0, spans, parameters)
+    largest = np.argmax(contributions, axis=1)
+    names = np.array(own["characteristic_id"].to_list(), dtype=object).reshape(-1, p, p)[:, :, 0]
+    chart = np.repeat(np.arange(len(spans.starts)), spans.sizes)
+    return SPC_VECTOR_POINTS.conform(
+        vectors.with_columns(
+            value=pl.Series(found.value),
+            cl=pl.Series(found.cl),
+            ucl=pl.Series(found.ucl),
+            z=pl.Series(found.z, nan_to_null=True),
+            is_signal=pl.Series(found.value > found.ucl),
+            is_baseline=pl.Series(is_baseline),
+            largest_contribution=pl.Series(names[chart, largest].tolist(), dtype=pl.String),
+            contribution=pl.Series(contributions[np.arange(len(x)), largest]),
+            limit_version=pl.Series(head["limit_version"].to_numpy()[chart]),
+        )
+    )
