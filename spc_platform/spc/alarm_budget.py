@@ -21,7 +21,7 @@ from spc_platform.spc.run_lengths import average_run_length, is_exact, simulated
 from spc_platform.spc.sequence import CHART, Flags, Floats
 from spc_platform.spc.weighted_run_lengths import cusum_run_length, ewma_run_length, moving_average_run_length
 
-REPLICATIONS = 20_000
+REPLICATIONS = 100_000
 SEED = 1
 
 DEFAULTS = {"weight": 0.2, "span": 3, "reference": 0.5, "decision": 5.0, "head_start": 0.0}

@@ -41,7 +41,7 @@ def recursion(x: Floats, is_first: Flags, factor: Parameter) -> Floats:
     for value in np.unique(per_segment):
         chosen = np.flatnonzero(per_segment == value)
         for rows, inside in _rectangles(spans.starts[chosen], spans.sizes[chosen]):
-            y[rows[inside]] = lfilter([1.0], [1.0, -value], np.where(inside, x[rows], 0.0), axis=1)[inside]
+            _put(y, rows, inside, lfilter([1.0], [1.0, -value], _take(x, rows, inside), axis=1))
     return y
 
 
@@ -115,7 +115,7 @@ def cusum_panels(
     mean, size = _points(mean, n)
     shift = _expand(_per_segment(reference, spans, "reference", low=0.0), spans)
     limit = _per_segment(decision, spans, "decision", low=0.0, above=True)
-    start = _per_segment(head_start, spans, "head_start", low=0.0, high=1.0, below=True) * limit
+    start = _per_segment(head_start, spans, "head_start", low=0.0, high=1.0) * limit
     error = _broadcast(sigma, len(mean), "sigma") / np.sqrt(size)
     unit = _one_unit(error, size, spans) if in_unit else np.ones(len(mean))
     y = (mean - _broadcast(mu, len(mean), "mu")) / np.where(error > 0, error, np.nan)
@@ -213,9 +213,9 @@ def _sums(x: Floats, spans: Spans, start: Floats, limit: Floats, *, restart: boo
     lengths = np.minimum(spans.ends[owner] + 1 - begins, PIECE)
     walk = np.empty(len(x))
     for rows, inside in _rectangles(begins, lengths):
-        total = np.cumsum(np.where(inside, x[rows], 0.0), axis=1)
-        lowest = np.minimum(np.minimum.accumulate(total, axis=1), 0.0)
-        walk[rows[inside]], sums[rows[inside]] = total[inside], (total - lowest)[inside]
+        total = np.cumsum(_take(x, rows, inside), axis=1)
+        _put(walk, rows, inside, total)
+        _put(sums, rows, inside, total - np.minimum(np.minimum.accumulate(total, axis=1), 0.0))
     ends = begins + lengths - 1
     carry = _carried(sums[ends], walk[ends], start, first_piece)
     # a piece that starts at c stands at max(sum from 0, c + walk)
@@ -251,10 +251,11 @@ def _from_last_zero(sums: Floats, x: Floats, spans: Spans, start: Floats) -> Flo
     first[spans.starts] = True
     step = x.copy()
     step[spans.starts] += start
-    exact = np.empty(len(x))
+    exact = step.copy()
     excursions = Spans.from_first(first)
-    for rows, inside in _rectangles(excursions.starts, excursions.sizes):
-        exact[rows[inside]] = np.cumsum(np.where(inside, step[rows], 0.0), axis=1)[inside]
+    long = excursions.sizes > 1
+    for rows, inside in _rectangles(excursions.starts[long], excursions.sizes[long]):
+        _put(exact, rows, inside, np.cumsum(_take(step, rows, inside), axis=1))
     return np.asarray(np.where(zero, 0.0, np.maximum(exact, 0.0)))
 
 
@@ -288,14 +289,38 @@ def _restarted(sums: Floats, x: Floats, spans: Spans, start: Floats, limit: Floa
         at = at + taken
 
 
-def _rectangles(starts: Ints, sizes: Ints) -> Iterator[tuple[Ints, Flags]]:
-    """Spans of similar size as a rectangle: the row of each cell, and which cells are points; at most twice the points."""
-    width = np.left_shift(1, np.ceil(np.log2(np.maximum(sizes, 1))).astype(np.int64))
-    for size in np.unique(width):
-        chosen = width == size
-        longest = int(sizes[chosen].max())
-        inside = np.arange(longest) < sizes[chosen][:, None]
-        yield np.where(inside, starts[chosen][:, None] + np.arange(longest), 0), inside
+def _rectangles(starts: Ints, sizes: Ints) -> Iterator[tuple[Ints, Flags | None]]:
+    """Spans of similar size as a rectangle: the row of each cell, and which cells are points (None: all of them).
+
+    At most half of the cells are no points.
+    """
+    power = np.ceil(np.log2(np.maximum(sizes, 1))).astype(np.int64)
+    # spans of exactly a power of two need no padding
+    shape = 2 * power + (sizes != np.left_shift(1, power))
+    for one in np.flatnonzero(np.bincount(shape)) if len(shape) else ():
+        chosen = shape == one
+        begin, length = starts[chosen][:, None], sizes[chosen][:, None]
+        cell = np.arange(int(length.max()))
+        if (length == len(cell)).all():
+            yield begin + cell, None
+        else:
+            inside = cell < length
+            yield np.where(inside, begin + cell, begin), inside
+
+
+def _take(values: Floats, rows: Ints, inside: Flags | None) -> Floats:
+    """The values of a rectangle, 0 where no point is."""
+    taken = values[rows]
+    if inside is not None:
+        taken[~inside] = 0.0
+    return taken
+
+
+def _put(values: Floats, rows: Ints, inside: Flags | None, new: Floats) -> None:
+    if inside is None:
+        values[rows] = new
+    else:
+        values[rows[inside]] = new[inside]
 
 
 def _spans(values: Floats, is_first: Flags) -> Spans:
@@ -353,11 +378,10 @@ def _per_segment(
     low: float,
     high: float = np.inf,
     above: bool = False,
-    below: bool = False,
 ) -> Floats:
     """The parameter of each segment; checked to be in range and constant within the segment."""
     array = _broadcast(value, spans.rows, name)
-    good = ((array > low) if above else (array >= low)) & ((array < high) if below else (array <= high)) & np.isfinite(array)
+    good = ((array > low) if above else (array >= low)) & (array <= high) & np.isfinite(array)
     first = array[spans.starts]
     same = np.ones(len(array), dtype=np.bool_) if np.ndim(value) == 0 else array == _expand(first, spans)
     bad = np.flatnonzero(~(good & same))
@@ -365,7 +389,7 @@ def _per_segment(
         row = int(bad[0])
         raise ContractError(
             f"row {row}: {name} is {array[row]:g}; it must be {'above' if above else 'at least'} {low:g}"
-            + (f", {'below' if below else 'at most'} {high:g}," if np.isfinite(high) else "")
+            + (f", at most {high:g}," if np.isfinite(high) else "")
             + " and the same on every point of a segment; correct the chart's parameter or start a segment where it changes",
             code="SPC-315",
         )

@@ -210,7 +210,11 @@ FIRST = np.array([True, False])
         (lambda: ewma_panel(np.zeros(2), 1, FIRST, [0.0], 1.0, 0.1), "mu has the shape", "SPC-316"),
         (lambda: cusum_panels(np.zeros(2), 1, FIRST, 0.0, 1.0, -0.5), "row 0: reference is -0.5", "SPC-315"),
         (lambda: cusum_panels(np.zeros(2), 1, FIRST, 0.0, 1.0, 0.5, 0.0), "row 0: decision is 0", "SPC-315"),
-        (lambda: cusum_panels(np.zeros(2), 1, FIRST, 0.0, 1.0, 0.5, 5.0, 1.0), "row 0: head_start is 1", "SPC-315"),
+        (
+            lambda: cusum_panels(np.zeros(2), 1, FIRST, 0.0, 1.0, 0.5, 5.0, 1.5),
+            "row 0: head_start is 1.5; .* at most 1",
+            "SPC-315",
+        ),
         (lambda: moving_average_panel(np.zeros(2), 1, FIRST, 0.0, 1.0, 2.5), "whole number", "SPC-315"),
         (lambda: moving_average_panel(np.zeros(2), 1, FIRST, 0.0, 1.0, 0), "row 0: span is 0", "SPC-315"),
     ],
