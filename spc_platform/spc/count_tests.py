@@ -205,7 +205,8 @@ def two_rates(
     """Test whether the ratio of two Poisson rates is ``null_value``, exactly: given the sum, a count is binomial.
 
     ``first``, ``second``: (events, exposure), exposures in one unit. Estimate: rate ratio with the exact conditional
-    interval (NaN or infinite where a count is 0); effect: rate difference with the score interval. No events at all give
+    interval (NaN or infinite where a count is 0); effect: rate difference, its interval
+    put together from the exact ones of both rates (MOVER, Zou and Donner 2008). No events at all give
     no p-value, with a reason. Errors: SPC-365, 367.
 
     >>> result = two_rates((30, 10.0), (15, 10.0))
@@ -231,17 +232,27 @@ def two_rates(
     found = stats.binomtest(c, c + d, null_value * s / (null_value * s + t), alternative=side)
     share = found.proportion_ci(confidence, "exact")
     low, high = (float(end) / (1.0 - float(end)) * t / s if end < 1.0 else math.inf for end in (share.low, share.high))
-    below, above = module("rates").confint_poisson_2indep(c, s, d, t, method="score", compare="diff", alpha=1.0 - confidence)
+    (c_low, c_high), (d_low, d_high) = (_garwood(*pair, confidence) for pair in ((c, s), (d, t)))
+    difference = c / s - d / t
+    below = difference - math.hypot(c / s - c_low, d_high - d / t)
+    above = difference + math.hypot(c_high - c / s, d / t - d_low)
     return TestResult(
         p_value=float(found.pvalue),
         estimate=c / s / (d / t) if d else math.inf,
         interval=Interval(low, high, confidence, "exact conditional"),
         effects=(
             Effect("rate_ratio", c / s / (d / t) if d else math.inf, low, high, "exact conditional"),
-            Effect("rate_difference", c / s - d / t, float(below), float(above), "score"),
+            Effect("rate_difference", difference, below, above, "MOVER of exact limits"),
         ),
         **common,  # type: ignore[arg-type]
     )
+
+
+def _garwood(events: int, exposure: float, confidence: float) -> tuple[float, float]:
+    """Exact limits of one Poisson rate (Garwood, Biometrika 28 (1936) 437)."""
+    tail = (1.0 - confidence) / 2.0
+    low = float(stats.chi2.ppf(tail, 2 * events)) / 2.0 if events else 0.0
+    return low / exposure, float(stats.chi2.isf(tail, 2 * (events + 1))) / 2.0 / exposure
 
 
 def _events(count: float, exposure: float, name: str) -> int:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from spc_platform.errors import ContractError
-from spc_platform.spc.constants import d2, d3
+from spc_platform.spc.constants import d2, d2_star
 from spc_platform.spc.gauge_design import Cube, Labels, balanced
 from spc_platform.spc.gauge_intervals import mls_interval
 from spc_platform.spc.results import Interval, Record, confident, number
@@ -30,11 +30,6 @@ MANY_RANGES = 15
 NEGATIVE = "the estimate of {} is negative and taken as 0: its levels differ less than the variation within them explains"
 
 PART, OPERATOR, INTERACTION, REPEATABILITY = "part", "operator", "part x operator", "repeatability"
-
-
-def _mean_range_star(n: int, ranges: int) -> float:
-    """d2* of AIAG's appendix C, exact: the root of the mean square of an average of ``ranges`` ranges of n."""
-    return math.sqrt(float(d2(n)) ** 2 + float(d3(n)) ** 2 / ranges)
 
 
 @dataclass(frozen=True)
@@ -350,12 +345,12 @@ def gauge_xbar_r(
     p, o, r = cube.values.shape
     cell = cube.values.mean(axis=2)
     mean_range = float(np.ptp(cube.values, axis=2).mean())
-    repeatability = (mean_range / float(d2(r) if p * o > MANY_RANGES else _mean_range_star(r, p * o))) ** 2
-    between = (float(np.ptp(cell.mean(axis=0))) / _mean_range_star(o, 1)) ** 2
+    repeatability = (mean_range / float(d2(r) if p * o > MANY_RANGES else d2_star(r, p * o))) ** 2
+    between = (float(np.ptp(cell.mean(axis=0))) / float(d2_star(o, 1))) ** 2
     variances = {
         REPEATABILITY: repeatability,
         OPERATOR: between - repeatability / (p * r),
-        "part_to_part": (float(np.ptp(cell.mean(axis=1))) / _mean_range_star(p, 1)) ** 2,
+        "part_to_part": (float(np.ptp(cell.mean(axis=1))) / float(d2_star(p, 1))) ** 2,
     }
     components, notes = _components(variances, {}, cube.mean, scale)
     notes.append("averages and ranges cannot show a part x operator interaction and give no intervals; prefer the ANOVA")

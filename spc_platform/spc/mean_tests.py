@@ -40,13 +40,20 @@ EQUAL_VARIANCES = "equal variances of the groups"
 
 
 def _root(below: Callable[[float], float], start: float, step: float) -> float:
-    """Where a falling function passes 0, searched outwards from ``start``."""
+    """Where a falling function passes 0, searched outwards from ``start``; NaN where it cannot be computed."""
     low, high = start - step, start + step
     while below(low) < 0:
         low -= 2.0 * (high - low)
     while below(high) > 0:
         high += 2.0 * (high - low)
-    return float(optimize.brentq(below, low, high, xtol=1e-13, rtol=1e-13))
+    return _between(below, low, high)
+
+
+def _between(below: Callable[[float], float], low: float, high: float) -> float:
+    try:
+        return float(optimize.brentq(below, low, high, xtol=1e-13, rtol=1e-13))
+    except ValueError:  # SciPy's noncentral distributions give NaN where the effect is thousands of standard deviations
+        return math.nan
 
 
 def noncentral_t_interval(t: float, df: float, confidence: float) -> tuple[float, float]:
@@ -73,7 +80,7 @@ def noncentral_f_interval(f: float, df1: float, df2: float, confidence: float) -
         high = max(1.0, f * df1)
         while stats.ncf.cdf(f, df1, df2, high) > probability:
             high *= 2.0
-        return float(optimize.brentq(lambda nc: float(stats.ncf.cdf(f, df1, df2, nc)) - probability, 1e-12, high, xtol=1e-12))
+        return _between(lambda nc: float(stats.ncf.cdf(f, df1, df2, nc)) - probability, 1e-12, high)
 
     return end(1.0 - tail), end(tail)
 

@@ -172,6 +172,19 @@ def test_a_one_sided_interval_is_open_on_the_other_side() -> None:
     assert interval["high"] is not None
 
 
+def test_an_effect_of_thousands_of_standard_deviations_has_no_interval_but_a_p_value() -> None:
+    result = two_sample_t([1.0, 1.0001], [1e5, 1e5 + 1e-4], equal_variances=True)
+    assert result.p_value < 1e-15
+    assert result.to_dict()["effects"][0]["low"] is None
+
+
+def test_a_rate_of_no_events_has_a_one_sided_truth() -> None:
+    result = two_rates((5, 5.0), (0, 9.0))
+    assert math.isinf(result.estimate)
+    assert result.p_value == pytest.approx((5 / 14) ** 5, rel=1e-9)  # all five of five in the first
+    assert result.effects[1].low > 0
+
+
 def test_ties_take_the_normal_approximation_and_are_said() -> None:
     result = mann_whitney([1.0, 2.0, 2.0, 3.0], [2.0, 4.0, 5.0])
     assert "normal approximation" in result.notes
