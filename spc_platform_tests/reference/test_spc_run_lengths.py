@@ -17,7 +17,7 @@ from spc_platform.spc.run_lengths import (
     simulated_run_length,
     survival,
 )
-from spc_platform.spc.time_weighted import cusum_panels, ewma_panel
+from spc_platform.spc.time_weighted import cusum_panels, ewma_panel, moving_average_panel
 from spc_platform.spc.weighted_run_lengths import (
     cusum_decision,
     cusum_run_length,
@@ -25,6 +25,7 @@ from spc_platform.spc.weighted_run_lengths import (
     ewma_run_length,
     mewma_limit,
     mewma_run_length,
+    moving_average_run_length,
 )
 
 WE = RULE_SETS["western_electric"]
@@ -230,6 +231,17 @@ def test_the_plotted_cusum_signals_as_often_as_computed(shift, head_start):
     upper, lower = cusum_panels(z, 1, is_first, 0.0, 1.0, 0.5, 3.5, head_start)
     mean, error = _first_signals((upper.value > 3.5) | (lower.value < -3.5), points)
     assert mean == pytest.approx(cusum_run_length(0.5, 3.5, shift, head_start), abs=4 * error)
+
+
+def test_the_simulated_moving_average_agrees_with_the_plotted_one():
+    mean, error = moving_average_run_length(1, 3.0, replications=5_000)
+    assert mean == pytest.approx(370.398, abs=4 * error)  # span 1 is the Shewhart chart
+    segments, points = 2_000, 1_500
+    z = np.random.default_rng(14).standard_normal(segments * points)
+    panel = moving_average_panel(z, 1, np.arange(z.size) % points == 0, 0.0, 1.0, 4, 2.5)
+    plotted, plotted_error = _first_signals(np.abs(panel.z) > 2.5, points)
+    mean, error = moving_average_run_length(4, 2.5, replications=5_000)
+    assert mean == pytest.approx(plotted, abs=4 * np.hypot(error, plotted_error))
 
 
 def _first_signals(signal, points):
