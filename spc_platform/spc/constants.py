@@ -74,6 +74,8 @@ def _per_size(constant: Callable[[int], float], sizes: Floats) -> Floats:
             "d2, d3, d4, the error of the median and c4_mssd are defined for whole sizes only, "
             f"got {sizes[sizes != np.floor(sizes)].flat[0]:g}; round the sizes or use c4"
         )
+    if sizes.size and sizes.min() == sizes.max():
+        return np.full(sizes.shape, constant(int(sizes.flat[0])))
     present, which = np.unique(sizes, return_inverse=True)
     values = np.array([constant(int(size)) for size in present], dtype=np.float64)
     return values[which].reshape(sizes.shape)

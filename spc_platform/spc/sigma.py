@@ -18,6 +18,7 @@ from spc_platform.spc.constants import c4, c4_mssd, c4_mssd_of_segments, c5, d2,
 from spc_platform.spc.sequence import CHART, Flags, Floats, Ints, Spans, first_of_segment, merge
 
 _FN_FROM = np.array([2, 3, 4, 5, 6, 8, 10, 18, 65])
+_LARGEST_TABLE = 100_000
 _FN = np.array([0.88, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 1.00])
 
 
@@ -59,19 +60,33 @@ def _weighted(rows: Rows, spans: Spans, per_row: Callable[[Ints, Rows, Flags], t
     return _ratio(spans.total(weighted), spans.total(weight)), spans.total(nu)
 
 
+def _of_size(constant: Callable[[npt.ArrayLike], Floats], n: Ints) -> Floats:
+    """``constant`` of each row's size, computed once per distinct size while a table of them is small."""
+    if not n.size or n.max() > _LARGEST_TABLE:
+        return constant(n)
+    present = np.flatnonzero(np.bincount(n))
+    table = np.zeros(int(present[-1]) + 1)
+    table[present] = constant(present)
+    return np.asarray(table[n], dtype=np.float64)
+
+
 def _rbar(rows: Rows, spans: Spans) -> Estimate:
     def per_row(n: Ints, rows: Rows, several: Flags) -> tuple[Floats, Floats, Floats]:
-        mean_range = d2(n)
-        return (mean_range / d3(n)) ** 2, rows.spread[several] / mean_range, np.asarray(0.9 * (n - 1.0), dtype=np.float64)
+        mean_range = _of_size(d2, n)
+        return (
+            (mean_range / _of_size(d3, n)) ** 2,
+            rows.spread[several] / mean_range,
+            np.asarray(0.9 * (n - 1.0), dtype=np.float64),
+        )
 
     return _weighted(rows, spans, per_row)
 
 
 def _sbar(rows: Rows, spans: Spans) -> Estimate:
     def per_row(n: Ints, rows: Rows, several: Flags) -> tuple[Floats, Floats, Floats]:
-        mean_s = c4(n)
+        mean_s = _of_size(c4, n)
         fn = _FN[np.searchsorted(_FN_FROM, n, side="right") - 1]
-        return (mean_s / c5(n)) ** 2, rows.s[several] / mean_s, fn * (n - 1.0)
+        return (mean_s / _of_size(c5, n)) ** 2, rows.s[several] / mean_s, fn * (n - 1.0)
 
     return _weighted(rows, spans, per_row)
 
@@ -152,10 +167,14 @@ def moving_range(ordered: pl.DataFrame, is_first: Flags, span: int | Ints = 2) -
             "correct mr_span",
             code="SPC-312",
         )
-    position = _position_in_run(ordered["n_observed"].to_numpy() == 1, is_first)
+    individual = ordered["n_observed"].to_numpy() == 1
+    if not individual.any():
+        return pl.Series("moving_range", [None], dtype=pl.Float64).new_from_index(0, ordered.height)
+    position = _position_in_run(individual, is_first)
     mean = ordered["mean"]
     found = np.full(ordered.height, np.nan)
-    for width in np.unique(spans).tolist():
+    same = len(spans) and spans.min() == spans.max()
+    for width in [spans[0]] if same else np.unique(spans).tolist():
         whole = (spans == width) & (position >= width - 1)
         window = (mean.rolling_max(int(width)) - mean.rolling_min(int(width))).to_numpy()
         found[whole] = window[whole]
@@ -204,7 +223,8 @@ def within_sigma(ordered: pl.DataFrame, by: Sequence[str], gap_h: float | None =
     last_subgroup_at. Raises ``ContractError``: unknown estimator; SPC-312 for an ``mr_span`` below 2; SPC-313 without
     ``segment`` and ``gap_h``; SPC-314 for two estimators or spans in one group. Sources: the module's docstring.
     """
-    unknown = set(ordered["estimator"].unique()) - set(ESTIMATORS)
+    used = set(ordered["estimator"].unique())
+    unknown = used - set(ESTIMATORS)
     if unknown:
         known = ", ".join(ESTIMATORS)
         raise ContractError(
@@ -218,11 +238,13 @@ def within_sigma(ordered: pl.DataFrame, by: Sequence[str], gap_h: float | None =
         moving_range=moving_range(ordered, is_first, ordered["mr_span"].to_numpy()),
         step=pl.when(~pl.Series(is_first)).then(pl.col("mean").diff().abs()),
         paired=pl.Series(_position_in_run(individual, is_first) > 0),
-    ).filter("included")
+    )
+    rows = rows if rows["included"].all() else rows.filter("included")
     if rows.is_empty():
         return _groups(rows, by, Spans(np.zeros(0, dtype=np.int64), 0))
     spans = Spans.from_first(_changes(rows, by))
-    _one_per_group(rows, by, spans)
+    if len(used) > 1 or rows["mr_span"].min() != rows["mr_span"].max():
+        _one_per_group(rows, by, spans)
     return _groups(rows, by, spans)
 
 
@@ -304,5 +326,6 @@ def _sigma(rows: pl.DataFrame, spans: Spans) -> Estimate:
         chosen = (estimator == name).to_numpy()
         sizes = spans.sizes[chosen]
         own = Spans(np.cumsum(sizes) - sizes, int(sizes.sum()))
-        sigma[chosen], nu[chosen] = ESTIMATORS[name](seen.of(np.repeat(chosen, spans.sizes)), own)
+        rows_of = seen if chosen.all() else seen.of(np.repeat(chosen, spans.sizes))
+        sigma[chosen], nu[chosen] = ESTIMATORS[name](rows_of, own)
     return sigma, nu
