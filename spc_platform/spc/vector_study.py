@@ -22,9 +22,9 @@ from spc_platform.spc.multivariate import (
     t2_subgroup_parameters,
     vector_subgroups,
 )
-from spc_platform.spc.run_lengths import mewma_limit
 from spc_platform.spc.sequence import Flags, Floats, Ints, Spans
 from spc_platform.spc.study_plan import Plan, Study
+from spc_platform.spc.weighted_run_lengths import mewma_limit
 
 VARIABLE = "v:"
 """Prefix of the columns that hold the variables."""

@@ -21,8 +21,9 @@ from spc_platform.spc.multivariate import (
     t2_parameters,
 )
 from spc_platform.spc.rule_sets import RULE_SETS
-from spc_platform.spc.run_lengths import average_run_length, mewma_limit
+from spc_platform.spc.run_lengths import average_run_length
 from spc_platform.spc.sequence import Flags, Floats, Spans
+from spc_platform.spc.weighted_run_lengths import mewma_limit
 
 MEWMA_WEIGHT = 0.1
 """Lambda of a MEWMA that the site does not set (Montgomery 11.4: 0.05 to 0.25 detect small shifts)."""
