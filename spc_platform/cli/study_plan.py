@@ -93,7 +93,7 @@ def chart_named(text: str) -> str:
 
 def prepare(file: StudyFile, request: Request) -> Prepared:
     """The normalized file and the plan of a study. Raises SPC-384 to SPC-388: the file or an option does not fit."""
-    _require_finite(request)
+    require_finite(request)
     said: list[str] = []
     value = _value_columns(file, request, said)
     chart = CHARTS[chart_named(request.chart) if request.chart else _default_chart(file, request, value, said)]
@@ -111,7 +111,7 @@ def prepare(file: StudyFile, request: Request) -> Prepared:
         if name:
             roles[role] = name
     if request.nominal is not None:
-        frame = frame.with_columns(_nominal(file, request.nominal).alias("nominal"))
+        frame = frame.with_columns(number_or_column(file, request.nominal, "--nominal").alias("nominal"))
         roles["nominal"] = request.nominal
     if chart.data == "values" and len(value) > 1:
         frame = _stacked(frame, len(value))
@@ -121,7 +121,8 @@ def prepare(file: StudyFile, request: Request) -> Prepared:
     return Prepared(frame, _plan(request, chart, size if chart.data != "counts" else None), roles, said)
 
 
-def _require_finite(request: Request) -> None:
+def require_finite(request: object) -> None:
+    """Raises SPC-386 when an option of a request is NaN or infinite."""
     for name, value in vars(request).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise wrong_option(f"--{name.replace('_', '-')} {value} is not a finite number.")
@@ -253,15 +254,14 @@ def _inspected(file: StudyFile, request: Request, chart: Chart) -> pl.Series:
                 f"the {chart.title} chart divides counts by inspected units: name their column, or their number, with --size."
             )
         return pl.repeat(1.0, file.rows, dtype=pl.Float64, eager=True)
-    if request.size in file.cells.columns:
-        return file.numbers(request.size)
-    return pl.repeat(_constant(file, request.size, "--size"), file.rows, dtype=pl.Float64, eager=True)
+    return number_or_column(file, request.size, "--size")
 
 
-def _nominal(file: StudyFile, text: str) -> pl.Series:
+def number_or_column(file: StudyFile, text: str, option: str) -> pl.Series:
+    """The column of the file, or the number in every row. Raises SPC-384 where it is neither."""
     if text in file.cells.columns:
         return file.numbers(text)
-    return pl.repeat(_constant(file, text, "--nominal"), file.rows, dtype=pl.Float64, eager=True)
+    return pl.repeat(_constant(file, text, option), file.rows, dtype=pl.Float64, eager=True)
 
 
 def _constant(file: StudyFile, text: str, option: str) -> float:

@@ -16,7 +16,21 @@ from rich.text import Text
 from spc_platform.report.sections import MOST_SIGNALS, Section, study_sections
 
 WIDTH = 100
-_LEFT = {"stage", "panel", "rule", "which says", "sample", "estimator", "source", "remark", "side", ""}
+_LEFT = {
+    "stage",
+    "panel",
+    "rule",
+    "which says",
+    "sample",
+    "estimator",
+    "remark",
+    "side",
+    "name",
+    "source",
+    "material",
+    "laboratory",
+    "",
+}
 
 
 def study_text(document: Mapping[str, Any]) -> str:

@@ -127,11 +127,70 @@ def capability(
     raise typer.Exit(run_capability(file, request, form=form, out=out, sheet=sheet))
 
 
+def gauge(
+    file: File,
+    value: Annotated[str, _option("Column of measured values.", _DATA)],
+    part: Part = None,
+    operator: Annotated[str | None, _option("Column of operators (or gauges).", _DATA)] = None,
+    reference: Annotated[str | None, _option("Column or number of true values, for --bias and --linearity.", _DATA)] = None,
+    sheet: Sheet = None,
+    method: Annotated[str, _option("anova, nested or xbar_r.", _CHART)] = "anova",
+    bias: Annotated[bool, _option("Bias against one reference.", _CHART, "--bias")] = False,
+    linearity: Annotated[bool, _option("Linearity over several references.", _CHART, "--linearity")] = False,
+    interaction_alpha: Annotated[float, _option("p above which the interaction is pooled.", _CHART)] = 0.05,
+    lsl: Lsl = None,
+    usl: Usl = None,
+    tolerance: Annotated[float | None, _option("Width of the specification.", _SPEC)] = None,
+    sigma: Annotated[float | None, _option("Sigma of the process that the gauge watches.", _SPEC)] = None,
+    k: Annotated[float, _option("Standard deviations of study variation.", _SPEC, "--k")] = 6.0,
+    confidence: Confidence = 0.95,
+    form: Annotated[str, _option("table, json or html.", _OUT, "--format")] = "table",
+    out: Out = None,
+) -> None:
+    """Measurement system: gauge R&R by parts and operators, or bias and linearity against reference values."""
+    from spc_platform.cli.measurements import GaugeRequest, run_gauge
+
+    request = GaugeRequest(
+        value=value, part=part, operator=operator, method=method, reference=reference, bias=bias, linearity=linearity, lsl=lsl,
+        usl=usl, tolerance=tolerance, sigma=sigma, k=k, interaction_alpha=interaction_alpha, confidence=confidence,
+    )  # fmt: skip
+    raise typer.Exit(run_gauge(file, request, form=form, out=out, sheet=sheet))
+
+
+def compare(
+    file: File,
+    value: Annotated[list[str] | None, _option("Column of values; repeat it where each group has its column.", _DATA)] = None,
+    group: Annotated[str | None, _option("Column of groups (or laboratories).", _DATA)] = None,
+    paired: Annotated[str | None, _option("Column of items that were measured in both groups.", _DATA)] = None,
+    count: Annotated[str | None, _option("Column of counts, for proportions and rates.", _DATA)] = None,
+    size: Annotated[str | None, _option("Inspected units or exposure: column or number.", _DATA)] = None,
+    material: Annotated[str | None, _option("Column of materials, for three or more laboratories.", _DATA)] = None,
+    sheet: Sheet = None,
+    question: Annotated[str, _option("means, paired, variances, medians, proportions, rates or normality.", _CHART)] = "means",
+    laboratories: Annotated[bool, _option("Compare laboratories instead.", _CHART, "--laboratories")] = False,
+    null_value: Annotated[float | None, _option("Hypothetical value (0; of ratios 1).", _CHART)] = None,
+    equal_variances: Annotated[bool, _option("Suppose equal variances.", _CHART, "--equal-variances")] = False,
+    alternative: Annotated[str, _option("two-sided, less or greater.", _CHART)] = "two-sided",
+    confidence: Confidence = 0.95,
+    form: Annotated[str, _option("table, json or html.", _OUT, "--format")] = "table",
+    out: Out = None,
+) -> None:
+    """Groups or laboratories against each other: tests with effect sizes and intervals."""
+    from spc_platform.cli.measurements import CompareRequest, run_compare
+
+    request = CompareRequest(
+        value=_all(value), group=group, question=question, paired=paired, count=count, size=size, laboratories=laboratories,
+        material=material, null_value=null_value, equal_variances=equal_variances, alternative=alternative,
+        confidence=confidence,
+    )  # fmt: skip
+    raise typer.Exit(run_compare(file, request, form=form, out=out, sheet=sheet))
+
+
 def _all(texts: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(texts or ())
 
 
 def register(app: typer.Typer) -> None:
     """Adds the verbs to the command."""
-    for verb in (analyze, capability):
+    for verb in (analyze, capability, gauge, compare):
         app.command()(verb)

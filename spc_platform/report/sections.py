@@ -21,6 +21,13 @@ _FITNESS = (
     "verdict", "text", "suggested_chart", "autocorrelation_lag1", "autocorrelation_p", "resolution_ratio", "normality_p",
     "variance_ratio", "variance_ratio_p", "overdispersion", "overdispersion_p", "hugging_share", "implied_false_alarm_rate",
 )  # fmt: skip
+_SHOWN = {
+    "components": (
+        "name", "standard_deviation", "contribution_pct", "study_variation_pct", "tolerance_pct", "process_pct",
+        "variance_interval",
+    ),
+}  # fmt: skip
+"""Columns of lists that are too wide for a terminal; JSON has all."""
 _ENDS = (("_ci_low", "_ci_high"), ("_low", "_high"))
 
 
@@ -227,7 +234,8 @@ def nested_sections(title: str, facts: Mapping[str, Any]) -> list[Section]:
 
 
 def _records(title: str, records: list[Mapping[str, Any]]) -> Section:
-    names = [name for name in records[0] if any(record.get(name) not in (None, []) for record in records)]
+    shown = _SHOWN.get(title.rpartition(": ")[2], tuple(records[0]))
+    names = [name for name in shown if any(record.get(name) not in (None, []) for record in records)]
     rows = [[_cell(record.get(name)) for name in names] for record in records]
     return Section(title, rows, [words(name) for name in names])
 
