@@ -18,6 +18,7 @@ from spc_platform.contracts.fitness import SPC_CHART_FITNESS
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Site
 from spc_platform.spc import false_alarms
+from spc_platform.spc.charting import chart_parameters
 from spc_platform.spc.constants import d2, d3
 from spc_platform.spc.diagnostics import (
     Members,
@@ -30,7 +31,6 @@ from spc_platform.spc.diagnostics import (
 )
 from spc_platform.spc.fitness_reasons import judged
 from spc_platform.spc.sequence import CHART, Flags, Floats, Ints, Spans, chart_order, first_of_segment
-from spc_platform.spc.sigma import within_sigma
 
 MOVING = ("i_mr", "dnom_i_mr", "z_mr", "i_mr_r", "i_mr_s", "laney_p", "laney_u")
 """Charts whose sigma comes from moving ranges of the charted statistic."""
@@ -109,11 +109,11 @@ def pipeline_fitness(
         Samples(
             chart=charts["chart"].to_list(),
             spans=spans,
-            value=ordered["mean"].to_numpy(),
-            n=ordered["n_observed"].cast(pl.Float64).to_numpy(),
+            value=ordered.select(_charted(ordered)).to_series().to_numpy(),
+            n=ordered.select(_size(ordered)).to_series().to_numpy(),
             is_first=is_first,
             sigma=_sigma(ordered, charts, limits, gap_h),
-            m2=ordered["m2"].to_numpy(),
+            m2=ordered["m2"].fill_null(np.nan).to_numpy(),
             values=values,
             value_chart=value_chart,
             readings=ordered.select(pl.concat_list("minimum", "maximum").explode(empty_as_null=False))["minimum"].to_numpy(),
@@ -133,6 +133,22 @@ def pipeline_fitness(
     )
 
 
+def _charted(ordered: pl.DataFrame) -> pl.Expr:
+    """What the location panel plots: the mean, or of np and c charts the count."""
+    if "count" not in ordered.columns:
+        return pl.col("mean")
+    is_count = pl.col("chart").is_in([name for name in (*BINOMIAL, *POISSON) if name not in _PER_UNIT])
+    return pl.when(is_count).then("count").otherwise("mean").cast(pl.Float64)
+
+
+def _size(ordered: pl.DataFrame) -> pl.Expr:
+    """Subgroup size, or of counts what was inspected."""
+    n = pl.col("n_observed").cast(pl.Float64)
+    if "size" not in ordered.columns:
+        return n
+    return pl.when(pl.col("chart").is_in([*BINOMIAL, *POISSON])).then("size").otherwise(n)
+
+
 def _values(measurement: pl.DataFrame | None, charts: pl.DataFrame) -> tuple[Floats | None, Ints | None]:
     if measurement is None:
         return None, None
@@ -145,7 +161,8 @@ def _sigma(ordered: pl.DataFrame, charts: pl.DataFrame, limits: pl.DataFrame, ga
     """Newest sigma of the limits, else what the subgroups give."""
     newest = limits.sort("limit_version") if "limit_version" in limits.columns else limits
     newest = newest.unique(CHART, keep="last", maintain_order=True).select(*CHART, given="sigma")
-    own = within_sigma(ordered, ["chart_index"], gap_h).select(*CHART, own="sigma_within")
+    segment = pl.Series(first_of_segment(ordered, ["chart_index"], gap_h)).cum_sum().cast(pl.Int64)
+    own = chart_parameters(ordered.with_columns(segment=segment), ["chart_index"]).select(*CHART, own="sigma")
     joined = charts.join(newest, on=CHART, how="left", maintain_order="left").join(
         own, on=CHART, how="left", maintain_order="left"
     )
