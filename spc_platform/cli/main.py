@@ -10,11 +10,11 @@ from typing import Annotated
 import typer
 
 from spc_platform.cli import study_verbs
+from spc_platform.cli.limits import limits_app
 from spc_platform.errors import SpcError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 data_app = typer.Typer(no_args_is_help=True, help="External data sets.")
-limits_app = typer.Typer(no_args_is_help=True, help="Versions of control limits.")
 app.add_typer(data_app, name="data")
 app.add_typer(limits_app, name="limits")
 study_verbs.register(app)
@@ -137,45 +137,6 @@ def fetch(destination: Path) -> None:
     from spc_platform.cli.fetch import fetch as fetch_data
 
     fetch_data(destination)
-
-
-@limits_app.command()
-def approve(
-    characteristic: str,
-    equipment: str,
-    baseline_from: datetime,
-    baseline_to: datetime,
-    approved_by: Annotated[str, typer.Option(help="Who answers for the version.")],
-    reason: Annotated[str, typer.Option(help="Why it is made.")],
-    exclude: Annotated[list[str] | None, typer.Option(help="SUBGROUP_ID=CAUSE; may be repeated.")] = None,
-) -> None:
-    """Freeze new limits from a baseline (times in UTC); they judge from the end of the baseline on."""
-    from datetime import UTC
-
-    from spc_platform.engine import Workspace
-    from spc_platform.settings import Settings
-    from spc_platform.spc.limits import approve as approve_limits
-
-    causes = dict(item.rpartition("=")[::2] for item in exclude or [])
-    if "" in causes:
-        raise typer.BadParameter("--exclude takes SUBGROUP_ID=CAUSE: a subgroup is left out only with its cause")
-    workspace = Workspace.open(Settings())
-    with workspace.limits_locked():
-        frame = approve_limits(
-            workspace.lake.read("spc_limits"),
-            workspace.read_all("spc_subgroups"),
-            workspace.site,
-            characteristic_id=characteristic,
-            equipment_id=equipment,
-            baseline_from=baseline_from.replace(tzinfo=UTC),
-            baseline_to=baseline_to.replace(tzinfo=UTC),
-            approved_by=approved_by,
-            reason=reason,
-            effective_from=baseline_to.replace(tzinfo=UTC),
-            excluded=causes,
-        )
-        workspace.lake.commit("spc_limits", frame)
-    typer.echo(f"{characteristic} on {equipment}: new version; rematerialize spc_points to judge by it")
 
 
 def main() -> None:
