@@ -45,7 +45,7 @@ class Request:
     weight: float = 0.2
     span: int | None = None
     reference: float = 0.5
-    decision: float = 5.0
+    decision: float | None = None
     fir: float = 0.0
     alpha: float | None = None
     phase: int = 1

@@ -65,7 +65,7 @@ def analyze(
     weight: Annotated[float, _option("Weight of the newest point of EWMA and MEWMA.", _CHART, "--lambda")] = 0.2,
     span: Annotated[int | None, _option("Values of a moving range (2) or moving average (3).", _CHART)] = None,
     reference: Annotated[float, _option("k of a CUSUM in standard errors.", _CHART)] = 0.5,
-    decision: Annotated[float, _option("h of a CUSUM in standard errors.", _CHART)] = 5.0,
+    decision: Annotated[float | None, _option("h of a CUSUM in standard errors (5); limit of a MEWMA.", _CHART)] = None,
     fir: Annotated[float, _option("Head start of a CUSUM as a share of h, e.g. 0.5.", _CHART)] = 0.0,
     alpha: Annotated[float | None, _option("False-alarm rate of a T² chart (that of --k).", _CHART)] = None,
     phase: Annotated[int, _option("1: T² limits for the data they rest on; 2: for future data.", _CHART)] = 1,

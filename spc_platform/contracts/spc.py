@@ -190,6 +190,18 @@ SPC_VIOLATIONS = Table(
     sort=("characteristic_id", "equipment_id", "subgroup_at", "panel", "rule"),
 )
 
+_INDICES = (
+    ("cp", "Cp, sigma within; empty for a one-sided specification"),
+    ("cpl", "CpL, sigma within; empty without LSL"),
+    ("cpu", "CpU, sigma within; empty without USL"),
+    ("cpk", "Cpk, sigma within (CpU or CpL for a one-sided specification)"),
+    ("pp", "Pp, overall s; empty for a one-sided specification"),
+    ("ppl", "PpL, overall s; empty without LSL"),
+    ("ppu", "PpU, overall s; empty without USL"),
+    ("ppk", "Ppk, overall s (PpU or PpL for a one-sided specification)"),
+    ("cpm", "Cpm, overall s about the target; empty without a target or for a one-sided specification"),
+)
+
 SPC_CAPABILITY = Table(
     name="spc_capability",
     description="Capability and performance of parts per chart and specification version. Never across a change of specification, never without its stability verdict.",
@@ -212,25 +224,73 @@ SPC_CAPABILITY = Table(
         *(
             number(name, text_, unit="1", nullable=True)
             for name, text_ in (
-                ("cp", "Cp, sigma within; empty for a one-sided specification."),
-                ("cp_ci_low", "Lower end of the confidence interval of Cp."),
-                ("cp_ci_high", "Upper end of the confidence interval of Cp."),
-                ("cpk", "Cpk, sigma within (Cpu or Cpl for a one-sided specification)."),
-                ("cpk_ci_low", "Lower end of the confidence interval of Cpk."),
-                ("cpk_ci_high", "Upper end of the confidence interval of Cpk."),
-                ("pp", "Pp, overall s; empty for a one-sided specification."),
-                ("pp_ci_low", "Lower end of the confidence interval of Pp."),
-                ("pp_ci_high", "Upper end of the confidence interval of Pp."),
-                ("ppk", "Ppk, overall s."),
-                ("ppk_ci_low", "Lower end of the confidence interval of Ppk."),
-                ("ppk_ci_high", "Upper end of the confidence interval of Ppk."),
-                ("cpm", "Cpm, overall s about the target; empty without a target or for a one-sided specification."),
+                *(
+                    (f"{index}{end}", f"{title}{what}")
+                    for index, title in _INDICES
+                    for end, what in (
+                        ("", "."),
+                        ("_ci_low", ": lower end of the confidence interval."),
+                        ("_ci_high", ": upper end of the confidence interval."),
+                    )
+                ),
+                ("z_bench_within", "Z.bench: normal quantile of the expected defects in total, sigma within."),
+                ("z_bench_overall", "Z.bench, overall s."),
+                ("pp_unmasked", "Pp with statistically masked values left out, for comparison only."),
                 ("ppk_unmasked", "Ppk with statistically masked values left out, for comparison only."),
             )
         ),
+        *(
+            number(f"{kind}_ppm_{side}{sigma}", f"{title}, {where}{of}.", unit="ppm", nullable=True, ge=0)
+            for kind, title, sigmas in (
+                (
+                    "expected",
+                    "Expected defects per million of a normal process",
+                    (("_within", ", sigma within"), ("_overall", ", overall s")),
+                ),
+                ("observed", "Observed defects per million", (("", ""),)),
+            )
+            for sigma, of in sigmas
+            for side, where in (("below_lsl", "below LSL"), ("above_usl", "above USL"), ("total", "in total"))
+        ),
+        code(
+            "distribution",
+            "Declared distribution of the parts; empty: normal.",
+            ("normal", "weibull", "lognormal", "gamma"),
+            nullable=True,
+        ),
+        number("fit_statistic", "Anderson-Darling statistic of the fitted distribution.", unit="1", nullable=True),
+        number("fit_p_value", "p-value of the fit.", unit="1", nullable=True, ge=0, le=1),
+        Column(
+            "is_extrapolated",
+            pl.Boolean,
+            "A tail percentile lies outside the values, or fewer than 2,000 values support it.",
+            nullable=True,
+        ),
+        *(
+            number(name, text_, unit=unit, nullable=True)
+            for name, text_, unit in (
+                ("x_00135", "0.135 percentile of the fitted distribution.", _UNIT),
+                ("x_50", "Median of the fitted distribution.", _UNIT),
+                ("x_99865", "99.865 percentile of the fitted distribution.", _UNIT),
+                ("pp_percentile", "Pp by percentiles of the fitted distribution (ISO 22514).", "1"),
+                ("ppl_percentile", "PpL by percentiles.", "1"),
+                ("ppu_percentile", "PpU by percentiles.", "1"),
+                ("ppk_percentile", "Ppk by percentiles.", "1"),
+                ("expected_ppm_total_fitted", "Expected defects per million of the fitted distribution, in total.", "ppm"),
+            )
+        ),
         number("confidence", "Confidence level of the intervals.", unit="1", gt=0, le=1),
-        count("n_masked", "Values masked by a statistical rule (they are in every index but ppk_unmasked)."),
+        count("n_masked", "Values masked by a statistical rule (they are in every index but pp_unmasked and ppk_unmasked)."),
         count("n_violation_points", "Points of the location panel that trigger a rule."),
+        number("signal_share", "Share of the points that trigger a rule.", unit="1", ge=0, le=1),
+        number(
+            "expected_signal_share",
+            "Share that triggers a rule by chance on a stable process.",
+            unit="1",
+            nullable=True,
+            ge=0,
+            le=1,
+        ),
         code("stability", "Verdict on the chart over the window.", STABILITY),
         text("reason", "Why an index is empty.", nullable=True),
     ),

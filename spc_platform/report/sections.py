@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from spc_platform.report.study_chart import STATISTICS
+from spc_platform.report.study_chart import STATISTICS, limits_in_words
 
 MOST_SIGNALS = 200
 """Signals that a terminal lists; a page and JSON have all of them."""
@@ -45,7 +45,7 @@ class Numbers:
     """Writes figures with as many digits as the spread of the data makes meaningful.
 
     >>> Numbers(1e9, 1e-3).text(1000000000.0012345), Numbers(10.0, 0.1).text(9.87654321), Numbers(0.0, 1.0).text(None)
-    ('1000000000.0012', '9.8765', '-')
+    ('1000000000.001235', '9.8765', '-')
     """
 
     def __init__(self, centre: float | None, sigma: float | None) -> None:
@@ -99,7 +99,7 @@ def _summary(document: Mapping[str, Any]) -> Section:
     rows = [
         ("file", f"{document['file']['name']}, {document['file']['rows']} rows"),
         ("columns", "; ".join(f"{role}: {_joined(column)}" for role, column in options["columns"].items())),
-        ("rules", f"{options['rules']}, limits at {document['k']:g} standard errors"),
+        ("rules", f"{options['rules']}; {limits_in_words(document)}"),
     ]
     if options.get("baseline"):
         rows.append(("limits rest on", "subgroups {} to {}{}".format(*options["baseline"], " of each stage")))

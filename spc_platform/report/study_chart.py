@@ -109,6 +109,21 @@ def study_png(document: Mapping[str, Any], scale: float = 2.0) -> bytes:
     return bytes(vl_convert.vegalite_to_png(study_chart(document), scale=scale))
 
 
+def limits_in_words(document: Mapping[str, Any]) -> str:
+    """Where the limits of a study lie, by the kind of its chart."""
+    options, width = document["options"], f"limits at {document['k']:g} standard errors"
+    match document["chart"]:
+        case "cusum":
+            given = [f"{name} {options[key]:g}" for name, key in (("k", "reference"), ("h", "decision")) if options.get(key)]
+            return " and ".join(given) + " standard errors" if given else "k and h of the chart"
+        case "t2":
+            return f"limits of phase {options['phase']}"
+        case "ewma" | "mewma":
+            return f"lambda {options['weight']:g}" + (f", {width}" if document["chart"] == "ewma" else "")
+        case _:
+            return width
+
+
 def _panels(document: Mapping[str, Any]) -> list[tuple[str, pl.DataFrame]]:
     """Statistic and points of each panel that is drawn; the two sums of a CUSUM share one, the lower sum below zero."""
     panels = [(panel["statistic"], _frame(panel["points"])) for panel in document["panels"]]
@@ -142,7 +157,7 @@ def _subtitle(document: Mapping[str, Any]) -> str:
     if len(document["stages"]) == 1 and document["sigma"] is not None:
         parts.append(f"centre {document['centre']:.6g}" if document["centre"] is not None else "")
         parts.append(f"sigma {document['sigma']:.6g} ({document['estimator']})")
-    parts += [f"limits at {document['k']:g} standard errors", f"rules {document['options'].get('rules', '')}"]
+    parts += [limits_in_words(document), f"rules {document['options'].get('rules', '')}"]
     return "  ·  ".join(part for part in parts if part)
 
 
@@ -194,7 +209,7 @@ def _values(frame: pl.DataFrame) -> dict[str, Any]:
 
 def _baseline(points: pl.DataFrame, x: dict[str, Any], height: int) -> list[dict[str, Any]]:
     """A band behind the points from which the limits were estimated, unless that is all of them."""
-    used = pl.col("is_baseline").fill_null(value=False) | pl.col("is_excluded").fill_null(value=False)
+    used = pl.col("is_baseline").fill_null(value=False)
     one = (
         points.filter(pl.col("series") == 0)
         .sort("number")

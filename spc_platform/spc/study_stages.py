@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from spc_platform.contracts.charts import CHARTS
+from spc_platform.contracts.fitness import SPC_CHART_FITNESS
 from spc_platform.spc.charting import chart_parameters, starts
 from spc_platform.spc.fitness import Samples, chart_fitness
 from spc_platform.spc.sequence import Spans
@@ -150,7 +151,8 @@ def _fitness(samples: pl.DataFrame, points: pl.DataFrame, plan: Plan) -> dict[in
             k=plan.k,
         )
     )
-    return dict(zip(location["stage_number"][spans.starts].to_list(), frame.to_dicts(), strict=True))
+    published = [name for name in SPC_CHART_FITNESS.names if name in frame.columns]
+    return dict(zip(location["stage_number"][spans.starts].to_list(), frame.select(published).to_dicts(), strict=True))
 
 
 def _capability(

@@ -6,6 +6,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from scipy import stats
 
 from spc_platform_tests.pipeline.test_analyze import document, refused, spc
@@ -47,7 +48,7 @@ def test_a_gauge_study_fits_its_schema(gauge_file: Path, method: str) -> None:
     found = document("gauge", *words)
     shares = {row["name"]: row["contribution_pct"] for row in found["result"]["components"]}
     assert shares["total"] == pytest.approx(100)
-    assert max(map(len, spc("gauge", *words).splitlines())) <= 100
+    assert max(map(cell_len, spc("gauge", *words).splitlines())) <= 100
 
 
 def test_repeatability_is_the_pooled_variance_of_the_cells_where_the_interaction_stays(gauge_file: Path) -> None:
@@ -125,7 +126,7 @@ def test_an_item_without_a_partner_is_left_out_and_said(two_machines: Path, tmp_
 )
 def test_every_question_fits_the_schema_and_100_columns(two_machines: Path, words: tuple[str, ...]) -> None:
     document("compare", two_machines, *words)
-    assert max(map(len, spc("compare", two_machines, *words).splitlines())) <= 100
+    assert max(map(cell_len, spc("compare", two_machines, *words).splitlines())) <= 100
     assert "<script" not in spc("compare", two_machines, *words, "--format", "html")
 
 

@@ -1,3 +1,18 @@
+with version as (
+    select
+        *,
+        -- what else depends on the sample or on the chart's memory is with the points
+        case
+            when chart in ('xbar_r', 'xbar_s', 'i_mr', 'dnom', 'dnom_i_mr') then sigma / sqrt(subgroup_size)
+            when chart in ('i_mr_r', 'i_mr_s') then sigma_means
+            when chart = 'z_mr' then 1
+            when chart = 'c' then sigma * sqrt(mu)
+        end as location_error,
+        case chart when 'z_mr' then 0 when 'np' then null when 'cusum' then null when 'g' then null when 't' then null else mu end
+            as location_cl
+    from {{ ref('stg_lake__spc_limits') }}
+)
+
 select
     version.characteristic_id,
     version.equipment_id,
@@ -9,12 +24,16 @@ select
     characteristic.unit,
     version.mu,
     version.sigma,
+    version.sigma_means,
     version.estimator,
     version.k,
     version.subgroup_size,
-    version.mu - version.k * version.sigma / sqrt(version.subgroup_size) as location_lcl,
-    version.mu as location_cl,
-    version.mu + version.k * version.sigma / sqrt(version.subgroup_size) as location_ucl,
+    case
+        when version.chart = 'c' and version.location_cl < version.k * version.location_error then 0
+        else version.location_cl - version.k * version.location_error
+    end as location_lcl,
+    version.location_cl,
+    version.location_cl + version.k * version.location_error as location_ucl,
     version.baseline_from,
     version.baseline_to,
     version.n_subgroups,
@@ -25,7 +44,7 @@ select
     version.supersedes,
     version.warning,
     version.inputs_hash
-from {{ ref('stg_lake__spc_limits') }} as version
+from version
 left join {{ ref('dim_characteristic') }} as characteristic
     on
         version.characteristic_id = characteristic.characteristic_id

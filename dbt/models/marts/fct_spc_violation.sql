@@ -12,7 +12,7 @@ select
     violation.side,
     violation.z,
     point.value,
-    characteristic.unit,
+    {{ statistic_unit('point', 'characteristic') }} as unit,
     point.cl,
     point.lcl,
     point.ucl,

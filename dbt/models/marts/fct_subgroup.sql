@@ -12,6 +12,7 @@ select
     characteristic.unit,
     subgroup.n_observed,
     subgroup.mean,
+    subgroup.median,
     subgroup.m2,
     subgroup.range,
     subgroup.s,

@@ -7,6 +7,7 @@ select
     n_observed,
     mu,
     sigma,
+    sigma_means,
     window_from at time zone 'UTC' as window_from,
     window_to at time zone 'UTC' as window_to,
     warning,

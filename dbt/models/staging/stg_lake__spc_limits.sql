@@ -5,6 +5,7 @@ select
     chart,
     mu,
     sigma,
+    sigma_means,
     estimator,
     k,
     subgroup_size,

@@ -10,6 +10,7 @@ select
     specification_version,
     n_observed,
     mean,
+    median,
     m2,
     range,
     s,
