@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from spc_platform.contracts.charts import CHARTS, ESTIMATORS, PANELS, STATISTICS
-from spc_platform.contracts.table import PRODUCTION_DATE, Table, code, count, flag, identifier, moment, number, text
+from spc_platform.contracts.table import PRODUCTION_DATE, Column, Table, code, count, flag, identifier, moment, number, text
 
 STABILITY = ("stable", "unstable", "too_few_points", "no_limits")
 

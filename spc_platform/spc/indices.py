@@ -175,12 +175,15 @@ def with_indices(study: pl.DataFrame, confidence: float, bounds: Bounds = "two_s
     return study.with_columns(reason=reasons(), confidence=pl.lit(confidence)).with_columns(columns)
 
 
-def reasons(more: tuple[tuple[pl.Expr, str], ...] = ()) -> pl.Expr:
-    """Why indices are empty, joined by ``; ``; null when none is. ``more``: further (condition, text) pairs first."""
+def reasons(more: tuple[tuple[pl.Expr, str], ...] = (), is_known: pl.Expr | None = None) -> pl.Expr:
+    """Why indices are empty, joined by ``; ``; null when none is.
+
+    ``more``: further (condition, text) pairs, put first; ``is_known``: where there is a specification at all.
+    """
     lower, upper = pl.col("lsl").is_not_null(), pl.col("usl").is_not_null()
     causes = (
         *more,
-        (~lower & ~upper, "the specification has no limits"),
+        (~lower & ~upper & (pl.lit(value=True) if is_known is None else is_known), "the specification has no limits"),
         (lower ^ upper, "one-sided specification: no Cp, Pp, Cpm"),
         (lower & upper & pl.col("target").is_null(), "no target: no Cpm"),
         (pl.col("sigma_within").is_null(), "sigma within cannot be estimated: no subgroup carries dispersion"),

@@ -133,7 +133,7 @@ class TestStability:
         frame = subgroups(self.quiet, self.site)
         limits = approve_baselines(NO_LIMITS, frame, self.site)
         signal = frame.head(1).with_columns(panel=pl.lit("dispersion"))
-        violations = QUIET.select("subgroup_id", "panel").vstack(signal.select("subgroup_id", "panel"))
+        violations = QUIET.select("subgroup_id", "panel", "z").vstack(signal.select("subgroup_id", "panel", z=pl.lit(9.0)))
         assert capability(frame, violations, limits, self.site)["stability"].item() == "stable"
 
 
