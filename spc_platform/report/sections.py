@@ -45,7 +45,7 @@ class Numbers:
     """Writes figures with as many digits as the spread of the data makes meaningful.
 
     >>> Numbers(1e9, 1e-3).text(1000000000.0012345), Numbers(10.0, 0.1).text(9.87654321), Numbers(0.0, 1.0).text(None)
-    ('1000000000.001235', '9.8765', '-')
+    ('1000000000.001235', '9.87654', '-')
     """
 
     def __init__(self, centre: float | None, sigma: float | None) -> None:
@@ -59,6 +59,8 @@ class Numbers:
             return "-"
         if isinstance(value, bool):
             return "yes" if value else "no"
+        if isinstance(value, list):
+            return ", ".join(map(self.text, value))
         return f"{value:.{self.digits}g}" if isinstance(value, float) else str(value)
 
 
@@ -83,7 +85,7 @@ def study_sections(document: Mapping[str, Any]) -> list[Section]:
     for stage in document["stages"]:
         of = f", stage {stage['stage'] or 'without name'}" if several else ""
         if stage.get("capability"):
-            sections += nested_sections(f"Capability{of}", stage["capability"])
+            sections += nested_sections(f"Capability{of}", _stability_first(stage["capability"]))
         if stage.get("fitness"):
             sections.append(_fitness(f"Fitness of the chart{of}", stage["fitness"]))
     sections += [
@@ -92,6 +94,11 @@ def study_sections(document: Mapping[str, Any]) -> list[Section]:
         if document[name]
     ]
     return sections
+
+
+def _stability_first(capability: Mapping[str, Any]) -> dict[str, Any]:
+    """The verdict above the indices: those of an unstable process predict nothing."""
+    return {"stability": capability.get("stability"), **capability}
 
 
 def _summary(document: Mapping[str, Any]) -> Section:

@@ -114,8 +114,10 @@ def limits_in_words(document: Mapping[str, Any]) -> str:
     options, width = document["options"], f"limits at {document['k']:g} standard errors"
     match document["chart"]:
         case "cusum":
-            given = [f"{name} {options[key]:g}" for name, key in (("k", "reference"), ("h", "decision")) if options.get(key)]
-            return " and ".join(given) + " standard errors" if given else "k and h of the chart"
+            from spc_platform.spc.charting import SETTINGS
+
+            reference, decision = (options[name] or SETTINGS[name] for name in ("reference", "decision"))
+            return f"k {reference:g} and h {decision:g} standard errors"
         case "t2":
             return f"limits of phase {options['phase']}"
         case "ewma" | "mewma":
