@@ -98,6 +98,26 @@ LOCATION_PANELS = ("location", "upper", "lower")
 """Panels that watch the centre of the process; the others watch its spread."""
 
 STATISTICS = tuple(dict.fromkeys(panel.statistic for chart in CHARTS.values() for panel in chart.panels))
+STATISTIC_NAMES: dict[str, str] = {
+    "xbar": "X-bar",
+    "x": "X",
+    "median": "Median",
+    "r": "R",
+    "s": "S",
+    "mr": "MR",
+    "z": "Z",
+    "ewma": "EWMA",
+    "cusum_upper": "CUSUM +",
+    "cusum_lower": "CUSUM -",
+    "moving_average": "MA",
+    "t2": "T²",
+    "mewma": "MEWMA",
+}
+"""Names on axes; a statistic that is not in it is its own name."""
+
+UNITLESS = ("z", "cusum_upper", "cusum_lower", "t2", "mewma")
+"""Statistics that are not in the unit of the characteristic."""
+
 ESTIMATORS = tuple(dict.fromkeys(name for chart in CHARTS.values() for name in chart.estimators))
 TIME_WEIGHTED = ("ewma", "cusum", "moving_average")
 """Charts whose points remember the whole segment; a site restarts them so that a partition knows its past."""

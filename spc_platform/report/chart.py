@@ -8,12 +8,15 @@ import altair as alt
 import polars as pl
 import vl_convert
 
+from spc_platform.contracts.charts import PANELS, STATISTIC_NAMES, UNITLESS
+
 MAX_POINTS = 60
+_HEIGHTS = {"location": 170}
 _INK, _LIMIT, _SIGNAL, _MASKED = "#1f4e79", "#b03a2e", "#d35400", "#7f8c8d"
 
 
 def control_chart(points: pl.DataFrame, *, title: str, unit: str) -> Any:
-    """Both panels of one chart: location above dispersion, on a common time axis.
+    """All panels of one chart, the location above, on a common time axis.
 
     ``points`` are rows of SPC_POINTS of a single chart; the newest 60 subgroups are drawn. Signals are told
     by colour and by shape; limits are steps, since they move with n and with the limit version.
@@ -28,8 +31,8 @@ def control_chart(points: pl.DataFrame, *, title: str, unit: str) -> Any:
         number=pl.col("subgroup_at").rank("dense"),
     )
     panels = [
-        _panel(shown.filter(pl.col("panel") == name), unit, height)
-        for name, height in (("location", 170), ("dispersion", 90))
+        _panel(shown.filter(pl.col("panel") == name), unit, _HEIGHTS.get(name, 90))
+        for name in PANELS
         if shown.filter(pl.col("panel") == name).height
     ]
     return alt.vconcat(*panels, title=title, spacing=6).configure_axis(grid=False).configure_view(stroke="#cccccc")
@@ -40,10 +43,11 @@ def _panel(points: pl.DataFrame, unit: str, height: int) -> Any:
     x = alt.X("number:Q", title=None, axis=alt.Axis(labels=False, ticks=False))
     statistic = points.item(0, "statistic")
     scale = alt.Scale(zero=False, nice=False)
-    name = {"xbar": "X-bar", "x": "X", "r": "R", "s": "S", "mr": "MR"}[statistic]
+    name = STATISTIC_NAMES.get(statistic, statistic)
+    title = name if statistic in UNITLESS else f"{name} [{unit}]"
     lines = [
         base.mark_line(interpolate="step", color=colour, strokeDash=dash, strokeWidth=1).encode(
-            x, alt.Y(f"{column}:Q", scale=scale, title=f"{name} [{unit}]")
+            x, alt.Y(f"{column}:Q", scale=scale, title=title)
         )
         for column, colour, dash in (("cl", _INK, [1, 0]), ("lcl", _LIMIT, [5, 3]), ("ucl", _LIMIT, [5, 3]))
     ]

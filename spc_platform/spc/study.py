@@ -58,7 +58,7 @@ def study(frame: pl.DataFrame, plan: Plan) -> Study:
     signals = plan_signals(points, plan, rules)
     return Study(
         plan=plan,
-        stages=stage_results(frame, samples, parameters, points, signals, plan),
+        stages=stage_results(frame, samples, parameters, points, signals, plan, rules),
         points=_published(points, signals),
         violations=_violations(points, signals),
         left_out=left_out,

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from spc_platform.contracts.charts import CHARTS
+from spc_platform.contracts.charts import CHARTS, INDIVIDUAL_CHARTS, LOCATION_PANELS
 from spc_platform.contracts.fitness import SPC_CHART_FITNESS
+from spc_platform.spc.capability_study import capability_study, stability_of_study
 from spc_platform.spc.charting import chart_parameters, starts
 from spc_platform.spc.fitness import Samples, chart_fitness
+from spc_platform.spc.rule_sets import Rule, allowed
 from spc_platform.spc.sequence import Spans
 from spc_platform.spc.sigma import between_sigma
 from spc_platform.spc.study_plan import Plan
@@ -25,9 +28,11 @@ def stage_results(
     points: pl.DataFrame,
     signals: pl.DataFrame,
     plan: Plan,
+    rules: Sequence[Rule],
 ) -> list[dict[str, Any]]:
     """One dict per stage in order; a figure that does not exist is None and ``reason`` says why."""
-    fitness = _fitness(samples, points, plan)
+    fitness = _fitness(points, plan)
+    points = points.with_row_index("point").with_columns(pl.col("point").cast(pl.Int64))
     results = []
     for (number,), rows in samples.group_by("stage_number", maintain_order=True):
         own = points.filter(pl.col("stage_number") == number)
@@ -40,7 +45,7 @@ def stage_results(
                 "k": plan.k,
                 "limits": _constant_limits(own),
                 "n_signals": flagged.height,
-                "capability": _capability(frame.filter(pl.col("stage_number") == number), rows, own, flagged, plan),
+                "capability": _capability(frame.filter(pl.col("stage_number") == number), rows, own, flagged, plan, rules),
                 "fitness": fitness.get(number),
             }
         )
@@ -128,7 +133,7 @@ def _constant_limits(points: pl.DataFrame) -> dict[str, dict[str, float | None] 
     return found
 
 
-def _fitness(samples: pl.DataFrame, points: pl.DataFrame, plan: Plan) -> dict[int, dict[str, Any]]:
+def _fitness(points: pl.DataFrame, plan: Plan) -> dict[int, dict[str, Any]]:
     """Fitness of the chart of each stage, by its number; stages without a point have none."""
     location = points.filter(pl.col("panel").is_in(["location", "upper"]))
     if location.is_empty():
@@ -156,19 +161,22 @@ def _fitness(samples: pl.DataFrame, points: pl.DataFrame, plan: Plan) -> dict[in
 
 
 def _capability(
-    frame: pl.DataFrame, rows: pl.DataFrame, points: pl.DataFrame, signals: pl.DataFrame, plan: Plan
+    frame: pl.DataFrame, rows: pl.DataFrame, points: pl.DataFrame, signals: pl.DataFrame, plan: Plan, rules: Sequence[Rule]
 ) -> dict[str, Any] | None:
-    """Capability of all observed values of the stage, with sigma within by the plan's estimator; None without a limit."""
+    """Capability of all observed values of the stage with its stability, sigma within by the plan's estimator.
+
+    None without a specification limit, and for charts whose values have several specifications or none.
+    """
     chart = CHARTS[plan.chart]
     if chart.data != "values" or (plan.lsl is None and plan.usl is None) or chart.name == "z_mr":
         return None
-    from spc_platform.spc.capability import capability_study
-
     whole = chart_parameters(rows.drop("included"), ["stage_number"]).row(0, named=True)
-
-    return capability_study(
+    observed = rows.filter(pl.col("n_observed") > 0)
+    centre = points.filter(pl.col("panel").is_in(list(LOCATION_PANELS)) & pl.col("z").is_not_null())
+    flagged = signals.filter(pl.col("panel").is_in(list(LOCATION_PANELS)))["point"].unique()
+    flagged_z = points.filter(pl.col("point").is_in(flagged.implode()))["z"].abs()
+    found = capability_study(
         frame["value"].drop_nulls().to_numpy(),
-        mean=whole["mean"],
         sigma_within=whole["sigma"],
         nu=whole["nu"],
         lsl=plan.lsl,
@@ -177,4 +185,15 @@ def _capability(
         confidence=plan.confidence,
         distribution=plan.distribution,
         box_cox=plan.box_cox,
+        sizes=observed["n_observed"].to_numpy() if chart.sizes[1] != 1 else None,
+        estimator=rows["estimator"][0],
     )
+    stability = stability_of_study(
+        centre["number"].n_unique(),
+        flagged.len(),
+        float(np.max(flagged_z.to_numpy(), initial=0.0)),
+        allowed(rules, chart.panels[0].tests)[0],
+        plan.k,
+        individuals=chart.name in INDIVIDUAL_CHARTS,
+    )
+    return {**stability, **found}

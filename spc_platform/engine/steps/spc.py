@@ -95,7 +95,10 @@ def _points(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
 
 def _capability(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
     subgroups, violations = (workspace.read_all(table) for table in ("spc_subgroups", "spc_violations"))
-    frame = capability(subgroups, violations, workspace.lake.read("spc_limits"), workspace.site)
+    values = workspace.lake.scan("measurement").select(
+        "characteristic_id", "equipment_id", "specification_version", "subgroup_key", "value"
+    )
+    frame = capability(subgroups, violations, workspace.lake.read("spc_limits"), workspace.site, values)
     figures: dict[str, float | int] = {
         "below_1_33": frame.filter(pl.col("cpk") < COMMON_CAPABILITY_GOAL).height,
         "unstable": frame.filter(pl.col("stability") == "unstable").height,
@@ -103,7 +106,7 @@ def _capability(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
     lowest = frame["cpk"].min()
     if isinstance(lowest, float):
         figures["lowest_cpk"] = lowest
-    inputs = [*_all_dates(workspace, "spc_subgroups", "spc_violations"), ("spc_limits", None)]
+    inputs = [*_all_dates(workspace, "spc_subgroups", "spc_violations", "measurement"), ("spc_limits", None)]
     yield outcome(workspace, "spc_capability", frame, None, inputs, figures=figures)
 
 
@@ -134,5 +137,11 @@ STEPS: tuple[Step, ...] = (
         dated(_points),
         checks={"spc_points": (LIMIT_ORDER,)},
     ),
-    Step("spc_capability", "spc", ("spc_capability",), own("spc_subgroups", "spc_violations", "spc_limits"), _capability),
+    Step(
+        "spc_capability",
+        "spc",
+        ("spc_capability",),
+        own("spc_subgroups", "spc_violations", "spc_limits", "measurement"),
+        _capability,
+    ),
 )
