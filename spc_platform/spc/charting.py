@@ -47,7 +47,7 @@ class _Rows:
 
     def __getitem__(self, name: str) -> Floats:
         if name not in self.frame.columns:
-            return np.full(self.frame.height, SETTINGS.get(name, np.nan))
+            return np.broadcast_to(SETTINGS.get(name, np.nan), self.frame.height)
         column = self.frame[name].cast(pl.Float64)
         return column.fill_null(SETTINGS.get(name, np.nan)).to_numpy()
 
@@ -81,19 +81,22 @@ def starts(frame: pl.DataFrame, by: Sequence[str]) -> Flags:
 def chart_parameters(samples: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     """Centre and sigma of each group of samples: what limits are made of, in the order of the groups.
 
-    ``samples``: sorted by ``by`` and time, one chart per group. Gives ``by``, ``mu`` (grand mean weighted by n; weighted mean of
-    medians on a median chart; total share or rate of counts; mean of the transformed times on a t chart), ``sigma`` (within
+    ``samples``: sorted by ``by`` and time, one chart per group. Gives ``by``, ``mu`` (grand mean weighted by n; weighted mean
+    of medians on a median chart; total share or rate of counts; mean of the transformed times on a t chart), ``sigma`` (within
     subgroups; of counts the width relative to the binomial or Poisson one: 1, or Laney's sigma z), ``sigma_means`` (from
     moving ranges of the means, between/within charts), ``nu``, ``n_subgroups``, ``n_observed``, and for values ``mean``,
     ``m2``, ``sigma_overall``. A parameter that cannot be estimated is null. Sources: ``spc.sigma``, ``spc.attribute``,
     ``spc.rare_events``.
     """
-    data = samples["chart"].replace_strict({name: chart.data for name, chart in CHARTS.items()}, return_dtype=pl.String)
     makers: dict[str, Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]] = {
         "values": _of_values,
         "counts": _of_counts,
         "events": _of_events,
     }
+    kinds = {CHARTS[name].data for name in samples["chart"].unique()}
+    if len(kinds) == 1:
+        return makers[kinds.pop()](samples, by).sort(by, nulls_last=True, maintain_order=True)
+    data = samples["chart"].replace_strict({name: chart.data for name, chart in CHARTS.items()}, return_dtype=pl.String)
     found = [make(rows, by) for kind, make in makers.items() if (rows := samples.filter(data == kind)).height]
     if not found:
         return _of_values(samples, by)
@@ -271,8 +274,8 @@ def chart_points(samples: pl.DataFrame) -> pl.DataFrame:
     keys = [name for name in ("chart", "estimator", "span") if name in samples.columns]
     frames = []
     # statistics that remember the segment skip a sample without values instead of being broken by it
-    valued = samples.filter(pl.col("n_observed") > 0) if "n_observed" in samples.columns else samples
-    for _, rows in valued.group_by(keys, maintain_order=True):
+    valued = _kept(samples, samples["n_observed"] > 0) if "n_observed" in samples.columns else samples
+    for rows in _alike(valued, keys):
         chart = CHARTS[str(rows["chart"][0])]
         for panel in chart.panels:
             points = PANEL_POINTS[panel.statistic](_Rows(rows), panel)
@@ -301,7 +304,19 @@ def _with_points(rows: pl.DataFrame, panel: Panel, points: PanelPoints) -> pl.Da
     )
     if panel.statistic == "mr":
         frame = frame.with_columns(n_observed=pl.lit(table.span(MOVING_RANGE_SPAN), dtype=pl.Int64))
-    return frame.filter(pl.col("value").is_not_null())
+    return _kept(frame, frame["value"].is_not_null())
+
+
+def _kept(frame: pl.DataFrame, flags: pl.Series) -> pl.DataFrame:
+    """The flagged rows; no copy where all are."""
+    return frame if flags.fill_null(value=False).all() else frame.filter(flags)
+
+
+def _alike(frame: pl.DataFrame, keys: Sequence[str]) -> list[pl.DataFrame]:
+    """Rows of each combination of ``keys`` in the order of appearance; no copy where there is but one."""
+    if frame.height and not any(frame[name].ne_missing(frame[name][0]).any() for name in keys):
+        return [frame]
+    return frame.partition_by(keys, maintain_order=True)
 
 
 def chart_signals(points: pl.DataFrame, rule_sets: Mapping[str, tuple[Rule, ...]]) -> pl.DataFrame:
@@ -310,9 +325,11 @@ def chart_signals(points: pl.DataFrame, rule_sets: Mapping[str, tuple[Rule, ...]
     ``points``: of ``chart_points``, with ``rule_set``. Gives ``point`` (row of the flagged point), ``window`` (list of the
     window's rows in time order), ``rule_set``, ``rule``, ``rule_text``, ``side``. Points without z trigger nothing.
     """
-    numbered = points.with_row_index("_row").filter(pl.col("z").is_not_null())
+    keys = ["rule_set", "chart", "panel"]
+    numbered = points.select(*keys, "segment", "z", "width").with_row_index("_row")
     frames = []
-    for (rule_set, chart, panel), rows in numbered.group_by("rule_set", "chart", "panel", maintain_order=True):
+    for rows in _alike(_kept(numbered, numbered["z"].is_not_null()), keys):
+        rule_set, chart, panel = (rows[name][0] for name in keys)
         rules, _ = allowed(rule_sets[str(rule_set)], CHARTS[str(chart)].panel(str(panel)).tests)
         signals = evaluate(rows["z"].to_numpy(), starts(rows, ["segment"]), rules, rows["width"].to_numpy())
         row = rows["_row"].cast(pl.Int64)

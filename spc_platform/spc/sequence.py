@@ -6,7 +6,7 @@ number of threads changes a digit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +25,10 @@ CHART_SETTINGS = ["weight", "span", "reference", "decision", "head_start"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+
+
+_LARGEST_TABLE = 100_000
+"""Up to this size the constants of sizes are looked up in a table, beyond it by search."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,34 @@ class Spans:
         return np.where(np.isnan(ordered[self.ends]), np.nan, found)
 
 
+def of_sizes(constant: Callable[[Ints], Floats], n: Ints, smallest: int = 2) -> Floats:
+    """Give the constant (d2, c4, ...) of each size, worked out once per distinct size; NaN below the smallest that has one.
+
+    ``n``: sizes, not negative. The result is for reading only: where all sizes are equal it is one number seen many times.
+
+    >>> of_sizes(lambda n: 1.0 / n, np.array([1, 2, 2])).tolist()
+    [nan, 0.5, 0.5]
+    """
+    if not n.size:
+        return np.zeros(0)
+    low, high = int(n.min()), int(n.max())
+    if low == high:
+        return np.broadcast_to(constant(n[:1]) if low >= smallest else np.full(1, np.nan), n.shape)
+    sizes, place = _distinct(n, high)
+    known = sizes >= smallest
+    table = np.full(len(sizes), np.nan)
+    table[known] = constant(sizes[known])
+    return np.asarray(table[place], dtype=np.float64)
+
+
+def _distinct(n: Ints, largest: int) -> tuple[Ints, Ints]:
+    """The distinct sizes in ascending order, and which of them each entry is."""
+    if largest > _LARGEST_TABLE:
+        return np.unique(n, return_inverse=True)
+    present = np.bincount(n) > 0
+    return np.flatnonzero(present), (np.cumsum(present) - 1)[n]
+
+
 def middle(low: Floats, high: Floats) -> Floats:
     """Half way between two values."""
     return np.asarray(0.5 * (low + high), dtype=np.float64)
@@ -90,17 +122,25 @@ def merge(n: Floats, mean: Floats, m2: Floats, spans: Spans) -> tuple[Floats, Fl
     Exact merging (Chan, Golub, LeVeque 1983): M2 = sum m2_i + sum n_i (mean_i - mean)^2, about a shift so
     that a large common offset costs no digits. Spans without values give NaN as mean and 0 as M2.
     """
-    shift = spans.expand(mean[spans.starts] if spans.rows else mean).astype(np.float64)
-    filled = np.where(n > 0, mean, shift)
-    filled = np.where(np.isfinite(filled), filled, 0.0)
-    shift = np.where(np.isfinite(shift), shift, 0.0)
+    first = mean[spans.starts]
+    shift = spans.expand(first).astype(np.float64, copy=False)
+    filled = mean
+    if not (there := n > 0).all():
+        filled, m2 = np.where(there, mean, shift), np.where(there, m2, 0.0)
+    filled, first, shift = (_finite_or_zero(values) for values in (filled, first, shift))
     total = spans.total(n)
-    deviation = filled - shift
+    deviation = np.subtract(filled, shift, out=shift)
     with np.errstate(invalid="ignore", divide="ignore"):
         centre = spans.total(n * deviation) / total
-    about = deviation - np.nan_to_num(spans.expand(centre).astype(np.float64))
-    merged = spans.total(np.where(n > 0, m2, 0.0)) + spans.total(n * about * about)
-    return total, (shift[spans.starts] + centre) if spans.rows else centre, merged
+    deviation -= spans.expand(np.nan_to_num(centre))
+    squares = n * deviation
+    squares *= deviation
+    return total, first + centre, spans.total(m2) + spans.total(squares)
+
+
+def _finite_or_zero(values: Floats) -> Floats:
+    finite = np.isfinite(values)
+    return values if finite.all() else np.where(finite, values, 0.0)
 
 
 def chart_order(subgroups: pl.DataFrame, site: Site) -> pl.DataFrame:
@@ -134,7 +174,9 @@ def _deviations(subgroups: pl.DataFrame, site: Site) -> pl.DataFrame:
     joined = subgroups.join(nominal, on=["characteristic_id", "specification_version"], how="left", maintain_order="left")
     # without a nominal there is no deviation: such a subgroup is not charted
     joined = joined.filter(~is_deviation | pl.col("_nominal").is_not_null())
-    shifted = [pl.when(is_deviation).then(pl.col(name) - pl.col("_nominal")).otherwise(name).alias(name) for name in ("mean", "median")]
+    shifted = [
+        pl.when(is_deviation).then(pl.col(name) - pl.col("_nominal")).otherwise(name).alias(name) for name in ("mean", "median")
+    ]
     return joined.with_columns(shifted).drop("_nominal")
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from spc_platform.errors import ContractError
 from spc_platform.spc.constants import c4, c5, d2, d3, median_error
 from spc_platform.spc.panel import PanelPoints
-from spc_platform.spc.sequence import Flags, Floats, Ints
+from spc_platform.spc.sequence import Flags, Floats, Ints, of_sizes
+
+__all__ = ["SHEWHART", "moving_ranges", "of_sizes", "shewhart_panel"]
 
 SHEWHART = ("xbar", "x", "median", "r", "s", "mr")
 
@@ -39,21 +39,9 @@ def shewhart_panel(statistic: str, value: Floats, n: Ints, mu: Floats, sigma: Fl
             centre, error, floor = of_sizes(c4, n) * sigma, of_sizes(c5, n) * sigma, 0.0
         case _:
             raise ContractError(f"no Shewhart limits for statistic {statistic!r}; use one of {', '.join(SHEWHART)}")
-    low = centre - k * error
-    return PanelPoints(value, centre, low if floor is None else np.maximum(low, floor), centre + k * error, error)
-
-
-def of_sizes(constant: Callable[[Ints], Floats], n: Ints, smallest: int = 2) -> Floats:
-    """Give the constant (d2, c4, ...) of each size; NaN below the smallest size that has one.
-
-    >>> of_sizes(d2, np.array([1, 2, 2])).round(6).tolist()
-    [nan, 1.128379, 1.128379]
-    """
-    sizes, place = np.unique(n, return_inverse=True)
-    known = sizes >= smallest
-    table = np.full(len(sizes), np.nan)
-    table[known] = constant(sizes[known])
-    return np.asarray(table[place], dtype=np.float64)
+    reach = k * error
+    low = centre - reach
+    return PanelPoints(value, centre, low if floor is None else np.maximum(low, floor), centre + reach, error)
 
 
 def moving_ranges(x: Floats, is_first: Flags, span: int = 2) -> Floats:

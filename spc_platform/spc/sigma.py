@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +16,9 @@ import polars as pl
 
 from spc_platform.errors import ContractError
 from spc_platform.spc.constants import c4, c4_mssd, c4_mssd_of_segments, c5, d2, d3, d4
-from spc_platform.spc.sequence import CHART, Flags, Floats, Ints, Spans, first_of_segment, merge
+from spc_platform.spc.sequence import CHART, Flags, Floats, Ints, Spans, first_of_segment, merge, of_sizes
 
 _FN_FROM = np.array([2, 3, 4, 5, 6, 8, 10, 18, 65])
-_LARGEST_TABLE = 100_000
 _FN = np.array([0.88, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 1.00])
 
 
@@ -31,6 +31,7 @@ class Rows:
     """
 
     n: Ints
+    mean: Floats
     spread: Floats
     s: Floats
     m2: Floats
@@ -46,49 +47,33 @@ class Rows:
 Estimate = tuple[Floats, Floats]
 """Sigma within (NaN when it cannot be estimated) and its degrees of freedom, one of each per group."""
 
+_OfSize = Callable[[Ints], Floats]
+
 
 def _ratio(top: Floats, bottom: Floats) -> Floats:
     return np.asarray(np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0), dtype=np.float64)
 
 
-def _weighted(rows: Rows, spans: Spans, per_row: Callable[[Ints, Rows, Flags], tuple[Floats, Floats, Floats]]) -> Estimate:
-    """Sum of weight times estimate over the sum of weights, of the subgroups of at least two values."""
-    weight, weighted, nu = (np.zeros(spans.rows) for _ in range(3))
-    several = rows.n > 1
-    weight[several], estimate, nu[several] = per_row(rows.n[several], rows, several)
-    weighted[several] = weight[several] * estimate
+def _weighted(rows: Rows, spans: Spans, dispersion: Floats, mean: _OfSize, spread: _OfSize, freedom: _OfSize) -> Estimate:
+    """Mean of dispersion over its ``mean`` factor, by minimum variance, of the subgroups of at least two values."""
+    weight = of_sizes(lambda n: (mean(n) / spread(n)) ** 2, rows.n)
+    nu = of_sizes(freedom, rows.n)
+    weighted = dispersion / of_sizes(mean, rows.n)
+    weighted *= weight
+    if not (several := rows.n > 1).all():
+        weight, weighted, nu = (np.where(several, values, 0.0) for values in (weight, weighted, nu))
     return _ratio(spans.total(weighted), spans.total(weight)), spans.total(nu)
 
 
-def _of_size(constant: Callable[[npt.ArrayLike], Floats], n: Ints) -> Floats:
-    """``constant`` of each row's size, computed once per distinct size while a table of them is small."""
-    if not n.size or n.max() > _LARGEST_TABLE:
-        return constant(n)
-    present = np.flatnonzero(np.bincount(n))
-    table = np.zeros(int(present[-1]) + 1)
-    table[present] = constant(present)
-    return np.asarray(table[n], dtype=np.float64)
-
-
 def _rbar(rows: Rows, spans: Spans) -> Estimate:
-    def per_row(n: Ints, rows: Rows, several: Flags) -> tuple[Floats, Floats, Floats]:
-        mean_range = _of_size(d2, n)
-        return (
-            (mean_range / _of_size(d3, n)) ** 2,
-            rows.spread[several] / mean_range,
-            np.asarray(0.9 * (n - 1.0), dtype=np.float64),
-        )
-
-    return _weighted(rows, spans, per_row)
+    return _weighted(rows, spans, rows.spread, d2, d3, lambda n: np.asarray(0.9 * (n - 1.0), dtype=np.float64))
 
 
 def _sbar(rows: Rows, spans: Spans) -> Estimate:
-    def per_row(n: Ints, rows: Rows, several: Flags) -> tuple[Floats, Floats, Floats]:
-        mean_s = _of_size(c4, n)
-        fn = _FN[np.searchsorted(_FN_FROM, n, side="right") - 1]
-        return (mean_s / _of_size(c5, n)) ** 2, rows.s[several] / mean_s, fn * (n - 1.0)
+    def freedom(n: Ints) -> Floats:
+        return np.asarray(_FN[np.searchsorted(_FN_FROM, n, side="right") - 1] * (n - 1.0), dtype=np.float64)
 
-    return _weighted(rows, spans, per_row)
+    return _weighted(rows, spans, rows.s, c4, c5, freedom)
 
 
 def _pooled(rows: Rows, spans: Spans) -> Estimate:
@@ -159,17 +144,18 @@ def moving_range(ordered: pl.DataFrame, is_first: Flags, span: int | Ints = 2) -
     ``span``: one number, or one per row. Null where fewer than ``span`` individuals (n of 1) adjoin in the segment.
     Raises ``ContractError`` SPC-312 for a span that is not a whole number of at least 2.
     """
-    spans = np.broadcast_to(np.asarray(span), (ordered.height,))
-    bad = np.flatnonzero(~(spans >= 2) | (spans != np.floor(spans)))
-    if bad.size:
+    given = np.atleast_1d(np.asarray(span))
+    bad = np.flatnonzero(~(given >= 2) | (given != np.floor(given)))
+    if bad.size and ordered.height:
         raise ContractError(
-            f"moving ranges in row {bad[0]} of {spans[bad[0]]} values: a range needs a whole number of at least 2; "
+            f"moving ranges in row {bad[0]} of {given[bad[0]]} values: a range needs a whole number of at least 2; "
             "correct mr_span",
             code="SPC-312",
         )
     individual = ordered["n_observed"].to_numpy() == 1
     if not individual.any():
         return pl.Series("moving_range", [None], dtype=pl.Float64).new_from_index(0, ordered.height)
+    spans = np.broadcast_to(given, (ordered.height,))
     position = _position_in_run(individual, is_first)
     mean = ordered["mean"]
     found = np.full(ordered.height, np.nan)
@@ -183,6 +169,8 @@ def moving_range(ordered: pl.DataFrame, is_first: Flags, span: int | Ints = 2) -
 
 def _position_in_run(individual: Flags, is_first: Flags) -> Ints:
     """Individuals directly before each row in its unbroken run; -1 for a row that is none."""
+    if not individual.any():
+        return np.broadcast_to(np.int64(-1), individual.shape)
     begins = is_first | ~individual
     begins[1:] |= ~individual[:-1]
     at = np.arange(len(individual))
@@ -230,22 +218,33 @@ def within_sigma(ordered: pl.DataFrame, by: Sequence[str], gap_h: float | None =
         raise ContractError(
             f"unknown estimator {', '.join(sorted(map(str, unknown)))} in the characteristics; use one of {known}"
         )
-    missing = {"included": pl.lit(value=True), "mr_span": pl.lit(mr_span, dtype=pl.Int64)}
-    ordered = ordered.with_columns(**{name: value for name, value in missing.items() if name not in ordered.columns})
-    is_first = _breaks(ordered, by, gap_h)
-    individual = ordered["n_observed"].to_numpy() == 1
-    rows = ordered.with_columns(
-        moving_range=moving_range(ordered, is_first, ordered["mr_span"].to_numpy()),
-        step=pl.when(~pl.Series(is_first)).then(pl.col("mean").diff().abs()),
-        paired=pl.Series(_position_in_run(individual, is_first) > 0),
-    )
-    rows = rows if rows["included"].all() else rows.filter("included")
+    rows, seen = ordered, _seen(ordered, _breaks(ordered, by, gap_h), mr_span)
+    if "included" in ordered.columns and not ordered["included"].all():
+        rows, seen = ordered.filter("included"), seen.of(ordered["included"].fill_null(value=False).to_numpy())
     if rows.is_empty():
-        return _groups(rows, by, Spans(np.zeros(0, dtype=np.int64), 0))
+        return _groups(rows, by, Spans(np.zeros(0, dtype=np.int64), 0), seen)
     spans = Spans.from_first(_changes(rows, by))
-    if len(used) > 1 or rows["mr_span"].min() != rows["mr_span"].max():
-        _one_per_group(rows, by, spans)
-    return _groups(rows, by, spans)
+    if len(used) > 1 or seen.mr_span.min() != seen.mr_span.max():
+        _one_per_group(rows.with_columns(mr_span=pl.Series(seen.mr_span)), by, spans)
+    return _groups(rows, by, spans, seen)
+
+
+def _seen(ordered: pl.DataFrame, is_first: Flags, mr_span: int) -> Rows:
+    """The subgroups as estimators see them, with what reaches back to the rows before."""
+    span: Ints = ordered["mr_span"].to_numpy() if "mr_span" in ordered.columns else np.asarray(mr_span, dtype=np.int64)
+    moving = moving_range(ordered, is_first, span)
+    n, spread, s, m2, mean = (_array(ordered[name]) for name in ("n_observed", "range", "s", "m2", "mean"))
+    step = np.full(ordered.height, np.nan)
+    np.subtract(mean[1:], mean[:-1], out=step[1:])
+    np.abs(step, out=step)
+    step[is_first] = np.nan
+    paired = _position_in_run(n == 1, is_first) > 0
+    return Rows(n, mean, spread, s, m2, _array(moving), step, paired, np.broadcast_to(span, ordered.height))
+
+
+def _array(column: pl.Series) -> Any:
+    """Whole numbers as they are, everything else as numbers with NaN for null."""
+    return column.to_numpy() if column.dtype.is_integer() else column.cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
 def _changes(rows: pl.DataFrame, columns: Sequence[str]) -> Flags:
@@ -256,15 +255,16 @@ def _changes(rows: pl.DataFrame, columns: Sequence[str]) -> Flags:
 
 
 def _breaks(ordered: pl.DataFrame, by: Sequence[str], gap_h: float | None) -> Flags:
+    included = [name for name in ("included",) if name in ordered.columns]
     if "segment" in ordered.columns:
-        return _changes(ordered, [*by, "included", "segment"])
+        return _changes(ordered, [*by, *included, "segment"])
     if gap_h is None:
         raise ContractError(
             "subgroups without a column segment and without a gap: moving ranges could reach across stages and pauses; "
             "add segment (0 everywhere when nothing separates the rows) or give gap_h",
             code="SPC-313",
         )
-    return first_of_segment(ordered, [*by, "included"], gap_h)
+    return first_of_segment(ordered, [*by, *included], gap_h)
 
 
 def _one_per_group(rows: pl.DataFrame, by: Sequence[str], spans: Spans) -> None:
@@ -281,13 +281,12 @@ def _one_per_group(rows: pl.DataFrame, by: Sequence[str], spans: Spans) -> None:
         )
 
 
-def _groups(rows: pl.DataFrame, by: Sequence[str], spans: Spans) -> pl.DataFrame:
-    n = rows["n_observed"].to_numpy()
-    total, mean, m2 = merge(n.astype(np.float64), rows["mean"].to_numpy(), rows["m2"].to_numpy(), spans)
-    sigma, nu = _sigma(rows, spans)
-    step = rows["step"].fill_null(np.nan).to_numpy()
-    pairs = np.isfinite(step)
-    mean_step = _ratio(spans.total(np.where(pairs, step, 0.0)), spans.total(pairs.astype(np.float64)))
+def _groups(rows: pl.DataFrame, by: Sequence[str], spans: Spans, seen: Rows) -> pl.DataFrame:
+    n = seen.n.astype(np.float64)
+    total, mean, m2 = merge(n, seen.mean, seen.m2, spans)
+    sigma, nu = _sigma(rows["estimator"][spans.starts], seen, spans)
+    pairs = np.isfinite(seen.step)
+    mean_step = _ratio(spans.total(np.where(pairs, seen.step, 0.0)), spans.total(pairs))
     named = [*by, *(name for name in CHART if name in rows.columns and name not in by), "estimator"]
     values = pl.DataFrame(
         {
@@ -313,15 +312,8 @@ def _window(rows: pl.DataFrame, spans: Spans) -> pl.DataFrame:
     return pl.DataFrame({"window_from": first["subgroup_at"], "window_to": last[end], "last_subgroup_at": last["subgroup_at"]})
 
 
-def _sigma(rows: pl.DataFrame, spans: Spans) -> Estimate:
-    spread, s, m2, moving, step = (
-        rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("range", "s", "m2", "moving_range", "step")
-    )
-    seen = Rows(
-        rows["n_observed"].to_numpy(), spread, s, m2, moving, step, rows["paired"].to_numpy(), rows["mr_span"].to_numpy()
-    )
+def _sigma(estimator: pl.Series, seen: Rows, spans: Spans) -> Estimate:
     sigma, nu = np.full(len(spans.starts), np.nan), np.zeros(len(spans.starts))
-    estimator = rows["estimator"][spans.starts]
     for name in estimator.unique():
         chosen = (estimator == name).to_numpy()
         sizes = spans.sizes[chosen]

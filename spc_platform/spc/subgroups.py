@@ -145,17 +145,14 @@ def subgroup_statistics(value: Floats, kept: Flags, spans: Spans) -> dict[str, F
     n = spans.sizes
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named by its row afterwards
         moments = _moments(value, spans)
-    several = n > 1
-    with np.errstate(invalid="ignore"):
-        found: dict[str, Floats | Ints] = {
-            "n_observed": n,
-            **moments,
-            "range": np.where(several, moments["maximum"] - moments["minimum"], np.nan),
-            "s": np.where(several, np.sqrt(moments["m2"] / np.maximum(n - 1, 1)), np.nan),
-        }
-    masked = np.flatnonzero(~kept)
-    if not masked.size:
+    spread = moments["maximum"] - moments["minimum"]
+    s = moments["m2"] / np.maximum(n - 1, 1)
+    np.sqrt(s, out=s)
+    spread[n == 1] = s[n == 1] = np.nan
+    found: dict[str, Floats | Ints] = {"n_observed": n, **moments, "range": spread, "s": s}
+    if kept.all():
         return {**found, "n_masked": np.zeros_like(n), "mean_unmasked": moments["mean"], "m2_unmasked": moments["m2"]}
+    masked = np.flatnonzero(~kept)
     span_of = np.searchsorted(spans.starts, masked, side="right") - 1
     n_masked: Ints = np.bincount(span_of, minlength=len(n)).astype(np.int64)
     return {**found, "n_masked": n_masked, **_unmasked(value, kept, spans, n_masked, moments)}
@@ -184,12 +181,14 @@ def _moments(value: Floats, spans: Spans) -> dict[str, Floats]:
         found = {**dict.fromkeys(_NAMES, value), "m2": value - value}
     else:
         found = {name: np.empty(len(n)) for name in (*_NAMES, "m2")}
-        for size in np.flatnonzero(np.bincount(n[n <= WIDEST_COLUMN])).tolist():
+        narrow = n <= WIDEST_COLUMN
+        for size in np.flatnonzero(np.bincount(n if narrow.all() else n[narrow])).tolist():
             at = np.flatnonzero(n == size)
-            _narrow(value, spans.starts[at], size, at, found)
-        _wide(value, spans, np.flatnonzero(n > WIDEST_COLUMN), found)
-    bad = np.flatnonzero(~np.isfinite(found["m2"]))
-    if bad.size:
+            _narrow(value, spans.starts if len(at) == len(n) else spans.starts[at], size, at, found)
+        _wide(value, spans, np.flatnonzero(~narrow), found)
+    finite = np.isfinite(found["m2"])
+    if not finite.all():
+        bad = np.flatnonzero(~finite)
         first, size = int(spans.starts[bad[0]]), int(n[bad[0]])
         row = first + int(np.argmax(~(np.abs(value[first : first + size]) < _LARGEST)))
         raise ContractError(
@@ -205,7 +204,7 @@ def _narrow(value: Floats, starts: Ints, size: int, at: Ints, found: dict[str, F
     many = max(BLOCK_VALUES // size, 1)
     position = np.arange(size)[:, None]
     for low in range(0, len(starts), many):
-        begin, to = starts[low : low + many], at[low : low + many]
+        begin, to = starts[low : low + many], _slice(at[low : low + many])
         first, count = int(begin[0]), len(begin)
         if int(begin[-1]) - first == (count - 1) * size:
             block = np.array(value[first : first + count * size].reshape(count, size).T, order="C")
@@ -222,6 +221,12 @@ def _narrow(value: Floats, starts: Ints, size: int, at: Ints, found: dict[str, F
         _sort_rows(block)
         found["minimum"][to], found["maximum"][to] = block[0], block[-1]
         found["median"][to] = block[size // 2] if size % 2 else middle(block[size // 2 - 1], block[size // 2])
+
+
+def _slice(at: Ints) -> Ints | slice:
+    """Ascending places, as a slice where they follow each other without a gap."""
+    first, last = int(at[0]), int(at[-1])
+    return slice(first, last + 1) if last - first == len(at) - 1 else at
 
 
 def _wide(value: Floats, spans: Spans, at: Ints, found: dict[str, Floats]) -> None:
