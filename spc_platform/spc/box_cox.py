@@ -131,4 +131,4 @@ def _end(likelihood: Callable[[float], float], power: float, edge: float, enough
     """Where the likelihood falls to ``enough`` between the power and the edge; NaN when it does not."""
     if likelihood(edge) > enough:
         return float("nan")
-    return float(optimize.brentq(lambda each: likelihood(each) - enough, *sorted((power, edge)), xtol=1e-12))
+    return float(optimize.brentq(lambda each: likelihood(each) - enough, min(power, edge), max(power, edge), xtol=1e-12))

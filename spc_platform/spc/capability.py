@@ -68,8 +68,9 @@ def capability(
 
     Stability: ``no_limits`` without a limit version of the chart; ``unstable`` when chance explains the signals of the
     location panel with a probability below 1 % (by their number or by the farthest, see ``stability``; on charts with a
-    memory, EWMA, CUSUM and moving average, with any signal); ``too_few_points`` below the policy's baseline size; else ``stable``. Raises ``ContractError`` SPC-345 for a
-    specification whose LSL is not below its USL, SPC-346 for an impossible confidence.
+    memory, EWMA, CUSUM and moving average, with any signal); ``too_few_points`` below the policy's baseline size; else
+    ``stable``. Raises ``ContractError`` SPC-345 for a specification whose LSL is not below its USL, SPC-346 for an
+    impossible confidence.
     """
     check_confidence(site.policies.confidence)
     ordered = chart_order(subgroups.filter(pl.col("specification_version").is_not_null()), site)

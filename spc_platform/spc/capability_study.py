@@ -12,8 +12,9 @@ import polars as pl
 
 from spc_platform.errors import ContractError
 from spc_platform.spc.box_cox import BoxCox, box_cox, find_power
-from spc_platform.spc.distributions import HIGH, LOW, MIDDLE, best_fit, checked, fit
+from spc_platform.spc.distributions import HIGH, LOW, MIDDLE, Fit, best_fit, checked, fit
 from spc_platform.spc.indices import PER_MILLION, Bounds, check_confidence, check_specification, with_indices
+from spc_platform.spc.johnson import FEWEST
 from spc_platform.spc.percentiles import empirical_percentiles, percentile_indices, z_score_ppk
 from spc_platform.spc.rules import RULE_SETS, Rule
 from spc_platform.spc.sequence import Floats, Ints, Spans
@@ -21,7 +22,8 @@ from spc_platform.spc.sigma import within_sigma
 from spc_platform.spc.stability import chance_of_signals, is_unstable, signals_by_chance
 from spc_platform.spc.subgroups import subgroup_statistics
 
-_FEWEST = {True: 100, False: 25}
+_BASELINE = {True: 100, False: 25}
+_REJECTED = 0.05
 
 
 def capability_study(
@@ -45,7 +47,8 @@ def capability_study(
 
     ``values`` in time order. ``mean`` and ``sigma_within`` with its degrees of freedom ``nu`` as the chart estimates them;
     a missing mean is that of the values, a missing sigma gives null indices with a reason. ``distribution``: normal,
-    lognormal, weibull, gamma, johnson, or auto (smallest Anderson-Darling statistic); null percentile indices without.
+    lognormal, weibull, gamma, johnson, empirical (percentiles of the values), or auto (smallest Anderson-Darling statistic,
+    johnson only where the others are rejected at 5 %); no percentile indices without.
     ``box_cox``: auto, auto_pooled_sd, or a power; all indices are then those of transformed values and limits, with
     sigma within from ``sizes`` (of the subgroups in order; None: moving ranges of single values) by ``estimator``.
     What is missing is None and ``reason`` says why. Raises ``ContractError`` SPC-345 (LSL >= USL), SPC-346 (confidence),
@@ -91,7 +94,7 @@ def stability_of_study(
     ('unstable', 'stable')
     """
     share, spread = signals_by_chance(tuple(rules), k)
-    enough = _FEWEST[individuals] if fewest is None else fewest
+    enough = _BASELINE[individuals] if fewest is None else fewest
     quiet = "too_few_points" if n_points < enough else "stable"
     unstable = bool(is_unstable(n_points, n_signals, largest_z, rules, k))
     return {
@@ -204,7 +207,7 @@ def _by_percentiles(data: Floats, distribution: str | None, threshold: bool, low
         percentiles = empirical_percentiles(ordered, Spans(np.array([0]), len(ordered)))
         shares = [float(percentile[0]) for percentile in percentiles[:3]]
         return {"distribution": distribution, "fit": None, **_percentile_columns(shares, low, high, bool(percentiles[3][0]))}
-    found = best_fit(data)[0] if distribution == "auto" else fit(data, distribution, threshold=threshold)
+    found = _best(data) if distribution == "auto" else fit(data, distribution, threshold=threshold)
     shares = [found.quantile(share) for share in (LOW, MIDDLE, HIGH)]
     below = math.nan if math.isnan(low) else found.below(low)
     above = math.nan if math.isnan(high) else found.above(high)
@@ -228,6 +231,14 @@ def _by_percentiles(data: Floats, distribution: str | None, threshold: bool, low
         "expected_ppm_total_fitted": total,
         "ppk_z_score": ppk if math.isfinite(ppk) else None,
     }
+
+
+def _best(data: Floats) -> Fit:
+    """The best of the simple distributions; Johnson's only where they are all rejected at 5 %."""
+    found = best_fit(data)[0]
+    if found.p_value is not None and found.p_value < _REJECTED and len(data) >= FEWEST:
+        return min(found, fit(data, "johnson"), key=lambda each: each.anderson_darling)
+    return found
 
 
 def _percentile_columns(shares: list[float], low: float, high: float, is_extrapolated: bool) -> dict[str, Any]:

@@ -2,15 +2,14 @@
 
 Two parameters by default; lognormal, Weibull and gamma take a threshold on request. ``fit_many`` fits thousands of
 charts in one go; Johnson's and the threshold are for single studies (``fit``).
-
-Sources: normal and lognormal in closed form; the Weibull and gamma shape equations (Johnson, Kotz, Balakrishnan,
-Continuous Univariate Distributions 1, chapters 21 and 17) by Newton's method to the last digits.
+Sources: those of ``shape_equations``, ``johnson`` and ``goodness_of_fit``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +19,7 @@ from spc_platform.errors import ContractError
 from spc_platform.spc.goodness_of_fit import anderson_darling, p_of_gamma, p_of_normal, p_of_weibull
 from spc_platform.spc.johnson import fit_johnson
 from spc_platform.spc.sequence import Flags, Floats, Spans
+from spc_platform.spc.shape_equations import FITTERS, relative_logs, rows_of
 
 DISTRIBUTIONS = ("normal", "lognormal", "weibull", "gamma")
 """Distributions that ``fit_many`` knows and a site may declare; ``fit`` knows ``johnson`` as well."""
@@ -29,8 +29,6 @@ LOW, MIDDLE, HIGH = 0.00135, 0.5, 0.99865
 """ISO 22514: the percentiles that stand for mean - 3 sigma, mean and mean + 3 sigma."""
 
 ENOUGH_FOR_TAILS = 2000
-_STEPS = 100
-_CLOSE = 1e-14
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class Fit:
         return outside or self.n < ENOUGH_FOR_TAILS
 
     @property
-    def _law(self) -> stats.rv_continuous:
+    def _law(self) -> Any:
         return getattr(stats, self.scipy_name)(*self.scipy_arguments)
 
 
@@ -136,19 +134,17 @@ def fit_many(values: Floats, spans: Spans, distribution: str) -> Fits:
     safe = np.where(spans.expand(usable), values, np.where(is_start, 1.0, 2.0))
     n = spans.sizes.astype(np.float64)
     with np.errstate(all="ignore"):
-        shape, location, scale = _FITTERS[distribution](safe, spans, n)
-        each = [spans.expand(part).astype(np.float64) for part in (shape, location, scale)]
+        shape, location, scale = FITTERS[distribution](safe, spans, n)
+        each = [rows_of(spans, part) for part in (shape, location, scale)]
         likelihood = spans.total(_log_density(distribution, safe, *each))
         spread = np.sqrt(n / np.maximum(n - 1.0, 1.0))
         # the published laws of A^2 for normal values are those of the sample s, n - 1
         tested = _with_sample_s(distribution, shape, location, scale, spread)
-        a2 = anderson_darling(
-            *_log_shares(distribution, safe, *(spans.expand(part).astype(np.float64) for part in tested)), spans
-        )
+        a2 = anderson_darling(*_log_shares(distribution, safe, *(rows_of(spans, part) for part in tested)), spans)
         p = _p_value(distribution, a2, n, shape)
     figures = (shape, location, scale, likelihood, a2, p)
-    masked = [np.where(usable & np.isfinite(scale), figure, np.nan) for figure in figures]
-    return Fits(distribution, *masked[:3], n, *masked[3:], smallest, largest)
+    shape, location, scale, likelihood, a2, p = (np.where(usable & np.isfinite(scale), each, np.nan) for each in figures)
+    return Fits(distribution, shape, location, scale, n, likelihood, a2, p, smallest, largest)
 
 
 def fit(values: npt.ArrayLike, distribution: str, *, threshold: bool = False) -> Fit:
@@ -180,8 +176,10 @@ def fit(values: npt.ArrayLike, distribution: str, *, threshold: bool = False) ->
     return _single(found, location, data, threshold=threshold)
 
 
-def best_fit(values: npt.ArrayLike, distributions: Sequence[str] = (*DISTRIBUTIONS, "johnson")) -> list[Fit]:
+def best_fit(values: npt.ArrayLike, distributions: Sequence[str] = DISTRIBUTIONS) -> list[Fit]:
     """Fits of all ``distributions`` that the values allow, the smallest Anderson-Darling statistic first.
+
+    Johnson's is not among them by default: its four parameters follow any sample, noise included.
 
     A distribution that cannot be fitted (values not positive, no maximum) is left out; when none is left, the first
     error is raised. Source of the criterion: Stephens (1974); Minitab's individual distribution identification.
@@ -227,96 +225,11 @@ def _unknown(distribution: str, known: Sequence[str]) -> ContractError:
     return ContractError(f"unknown distribution {distribution!r}; use one of {', '.join(known)}", code="SPC-348")
 
 
-def _relative_logs(values: Floats, reference: Floats) -> Floats:
-    """ln(x / reference) with full precision where x is close to the reference."""
-    ratio = (values - reference) / reference
-    return np.asarray(np.where(np.abs(ratio) < 0.5, np.log1p(ratio), np.log(values / reference)), dtype=np.float64)
-
-
-def _fit_normal(values: Floats, spans: Spans, n: Floats) -> tuple[Floats, Floats, Floats]:
-    start = values[spans.starts]
-    away = values - spans.expand(start)
-    centre = spans.total(away) / n
-    scale = np.sqrt(spans.total((away - spans.expand(centre)) ** 2) / n)
-    return np.full(len(n), np.nan), start + centre, scale
-
-
-def _fit_lognormal(values: Floats, spans: Spans, n: Floats) -> tuple[Floats, Floats, Floats]:
-    start = values[spans.starts]
-    logs = _relative_logs(values, spans.expand(start).astype(np.float64))
-    centre = spans.total(logs) / n
-    shape = np.sqrt(spans.total((logs - spans.expand(centre)) ** 2) / n)
-    return shape, np.zeros(len(n)), start * np.exp(centre)
-
-
-def _fit_weibull(values: Floats, spans: Spans, n: Floats) -> tuple[Floats, Floats, Floats]:
-    """Shape k of sum(x^k ln x) / sum(x^k) - 1 / k = mean ln x, by Newton from Menon's estimate."""
-    largest = values[spans.ends]
-    logs = _relative_logs(values, spans.expand(largest).astype(np.float64))
-    mean = spans.total(logs) / n
-    k = np.pi / np.sqrt(6.0 * spans.total((logs - spans.expand(mean)) ** 2) / n)
-    for _ in range(_STEPS):
-        weight = np.exp(spans.expand(k).astype(np.float64) * logs)
-        total = spans.total(weight)
-        first = spans.total(weight * logs) / total
-        second = spans.total(weight * (logs - spans.expand(first)) ** 2) / total
-        step = (first - 1.0 / k - mean) / (second + 1.0 / (k * k))
-        k = np.maximum(k - step, k / 4.0)
-        if not np.any(np.abs(step) > _CLOSE * k):
-            break
-    weight = np.exp(spans.expand(k).astype(np.float64) * logs)
-    return k, np.zeros(len(n)), largest * (spans.total(weight) / n) ** (1.0 / k)
-
-
-def _fit_gamma(values: Floats, spans: Spans, n: Floats) -> tuple[Floats, Floats, Floats]:
-    """Shape a of ln a - digamma(a) = ln mean - mean ln x, by Newton in 1 / a (Minka 2002)."""
-    start = values[spans.starts]
-    mean = start + spans.total(values - spans.expand(start)) / n
-    ratio = values / spans.expand(mean) - 1.0
-    away = (values - spans.expand(mean)) / spans.expand(mean)
-    ratio = np.where(np.abs(away) < 0.5, away, ratio)
-    excess = spans.total(_excess_of_log(ratio, values / spans.expand(mean))) / n
-    a = (3.0 - excess + np.sqrt((excess - 3.0) ** 2 + 24.0 * excess)) / (12.0 * excess)
-    for _ in range(_STEPS):
-        inverse = 1.0 / a + (_log_minus_digamma(a) - excess) / (a * a * _slope(a))
-        after = np.where(inverse > 0, 1.0 / inverse, a / 2.0)
-        moved = np.abs(after - a) > _CLOSE * a
-        a = after
-        if not np.any(moved):
-            break
-    return a, np.zeros(len(n)), mean / a
-
-
-def _excess_of_log(d: Floats, x: Floats) -> Floats:
-    """Difference d - ln(1 + d), which cancels for small d: there its series. ``x`` is 1 + d with the digits of a small x."""
-    series = np.zeros_like(d)
-    for power in range(11, 1, -1):
-        series = d * series + (1.0 if power % 2 == 0 else -1.0) / power
-    return np.asarray(np.where(np.abs(d) < 0.01, d * d * series, d - np.log(x)), dtype=np.float64)
-
-
-def _log_minus_digamma(a: Floats) -> Floats:
-    """Difference ln a - digamma(a), by its asymptotic series where the difference cancels."""
-    b = 1.0 / (a * a)
-    series = 0.5 / a + b * (1.0 / 12.0 - b * (1.0 / 120.0 - b * (1.0 / 252.0 - b / 240.0)))
-    return np.asarray(np.where(a > 50.0, series, np.log(a) - special.digamma(a)), dtype=np.float64)
-
-
-def _slope(a: Floats) -> Floats:
-    """1 / a - trigamma(a): the derivative of ln a - digamma(a)."""
-    b = 1.0 / (a * a)
-    series = -b * (0.5 + (1.0 / a) * (1.0 / 6.0 - b * (1.0 / 30.0 - b * (1.0 / 42.0 - b / 30.0))))
-    return np.asarray(np.where(a > 50.0, series, 1.0 / a - special.polygamma(1, a)), dtype=np.float64)
-
-
-_FITTERS = {"normal": _fit_normal, "lognormal": _fit_lognormal, "weibull": _fit_weibull, "gamma": _fit_gamma}
-
-
 def _log_density(distribution: str, x: Floats, shape: Floats, location: Floats, scale: Floats) -> Floats:
     if distribution == "normal":
         z = (x - location) / scale
         return np.asarray(-0.5 * z * z - np.log(scale) - 0.5 * np.log(2.0 * np.pi), dtype=np.float64)
-    logs = _relative_logs(x, scale)
+    logs = relative_logs(x, scale)
     if distribution == "lognormal":
         z = logs / shape
         return np.asarray(-0.5 * z * z - np.log(x * shape) - 0.5 * np.log(2.0 * np.pi), dtype=np.float64)
@@ -332,7 +245,7 @@ def _log_shares(distribution: str, x: Floats, shape: Floats, location: Floats, s
             z = (x - location) / scale
             return special.log_ndtr(z), special.log_ndtr(-z)
         inside = np.where(x > 0, x, np.nan)
-        logs = _relative_logs(inside, scale)
+        logs = relative_logs(inside, scale)
         if distribution == "lognormal":
             low, high = special.log_ndtr(logs / shape), special.log_ndtr(-logs / shape)
         elif distribution == "weibull":

@@ -29,8 +29,8 @@ def anderson_darling(log_cdf: Floats, log_sf: Floats, spans: Spans) -> Floats:
     [0.269431]
     """
     n = spans.sizes.astype(np.float64)
-    size = spans.expand(n).astype(np.float64)
-    rank = np.arange(spans.rows) - spans.expand(spans.starts).astype(np.float64) + 1.0
+    size: Floats = np.repeat(n, spans.sizes)
+    rank: Floats = (np.arange(spans.rows) - np.repeat(spans.starts, spans.sizes) + 1).astype(np.float64)
     least = float(np.log(np.finfo(np.float64).tiny))
     terms = (2.0 * rank - 1.0) * np.maximum(log_cdf, least)
     terms += (2.0 * (size - rank) + 1.0) * np.maximum(log_sf, least)

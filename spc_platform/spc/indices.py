@@ -167,8 +167,10 @@ def with_indices(study: pl.DataFrame, confidence: float, bounds: Bounds = "two_s
     ``study``: mean, sigma_within, sigma_overall, n_observed, nu, lsl, target, usl; null where unknown.
     """
     names = ("mean", "sigma_within", "sigma_overall", "n_observed", "nu", "lsl", "target", "usl")
-    arrays = (study[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in names)
-    found = indices(*arrays, confidence=confidence, bounds=bounds)
+    mean, within, overall, n, nu, lsl, target, usl = (
+        study[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in names
+    )
+    found = indices(mean, within, overall, n, nu, lsl, target, usl, confidence, bounds)
     columns = [
         pl.Series(name, np.where(np.isfinite(values), values, np.nan), nan_to_null=True) for name, values in found.items()
     ]

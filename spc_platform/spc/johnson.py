@@ -2,10 +2,12 @@
 
 Slifker and Shapiro, Technometrics 22 (1980) 239: four quantiles at equal steps of a normal variate decide the family and
 give the parameters. The step is searched over 0.25 to 1.25 for the smallest Anderson-Darling statistic, as Chou, Polansky
-and Mason (1998) and Minitab's Johnson transformation do; the likelihood then polishes SU and SB.
+and Mason (1998) and Minitab's Johnson transformation do; the likelihood then polishes the parameters.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from scipy import optimize, special
@@ -16,6 +18,9 @@ from spc_platform.spc.sequence import Floats, Spans
 
 Parameters = tuple[float, float, float, float]
 FEWEST = 10
+_AS_GOOD = 0.02
+_KEPT_AWAY = 1e-4
+_FAR = 50.0
 _STEPS = np.round(np.arange(0.25, 1.2501, 0.01), 2)
 _HALF_LOG_TAU = 0.5 * float(np.log(2.0 * np.pi))
 
@@ -42,8 +47,11 @@ def fit_johnson(data: Floats, *, polish: bool = True) -> tuple[str, Parameters]:
             "look at the histogram, and separate the streams or use the empirical percentiles",
             code="SPC-356",
         )
-    _, family, parameters = min(finite, key=lambda each: each[0])
-    return family, _polished(family, parameters, data) if polish and family != "sl" else parameters
+    least = min(each[0] for each in finite)
+    # SL is the border of SU and SB: where it fits nearly as well, its fewer parameters describe the values
+    simple = [each for each in finite if each[1] == "sl" and each[0] <= least + _AS_GOOD]
+    _, family, parameters = min(simple or finite, key=lambda each: each[0])
+    return family, _polished(family, parameters, data) if polish else parameters
 
 
 def transform(family: str, parameters: Parameters, x: Floats) -> Floats:
@@ -106,29 +114,38 @@ def _log_likelihood(family: str, parameters: Parameters, data: Floats) -> float:
     z = transform(family, parameters, data)
     y = (data - xi) / lam
     with np.errstate(invalid="ignore", divide="ignore"):
-        slope = -0.5 * np.log1p(y * y) if family == "su" else -np.log(y) - np.log1p(-y)
+        slope = -0.5 * np.log1p(y * y) if family == "su" else -np.log(y)
+        if family == "sb":
+            slope = slope - np.log1p(-y)
     return float(np.sum(np.log(delta / lam) + slope - 0.5 * z * z - _HALF_LOG_TAU))
 
 
 def _polished(family: str, start: Parameters, data: Floats) -> Parameters:
     """Parameters of a local maximum of the likelihood near the start; the start itself when there is none.
 
-    The likelihood of SB grows without bound as an edge of its support reaches a value, so only a converged maximum that
-    keeps its distance from the values counts.
+    The likelihood of SB and SL grows without bound as an edge of the support reaches a value, so only a converged maximum
+    that keeps its distance from the values counts.
     """
-    shift, unit = start[2], start[3]
-    scaled = (data - shift) / unit
+    three = family == "sl"
+    unit = float(data[-1] - data[0]) if three else start[3]
+    scaled = (data - start[2]) / unit
 
-    def lost(free: Floats) -> float:
-        value = _log_likelihood(family, (free[0], float(np.exp(free[1])), free[2], float(np.exp(free[3]))), scaled)
+    def parameters(free: Any) -> Parameters:
+        lam = 1.0 if three else float(np.exp(free[3]))
+        return float(free[0]), float(np.exp(free[1])), float(free[2]), lam
+
+    def lost(free: Any) -> float:
+        value = _log_likelihood(family, parameters(free), scaled)
         return -value if np.isfinite(value) else 1e300
 
-    first = np.array([start[0], np.log(start[1]), 0.0, 0.0])
-    options = {"xatol": 1e-11, "fatol": 1e-11, "maxiter": 8000, "maxfev": 8000, "adaptive": True}
+    gamma = start[0] + start[1] * float(np.log(unit)) if three else start[0]
+    first = np.array([gamma, np.log(start[1]), 0.0] if three else [gamma, np.log(start[1]), 0.0, 0.0])
+    options: Any = {"xatol": 1e-11, "fatol": 1e-11, "maxiter": 8000, "maxfev": 8000, "adaptive": True}
     found = optimize.minimize(lost, first, method="Nelder-Mead", options=options)
-    gamma, log_delta, xi, log_lam = found.x
-    lam = float(np.exp(log_lam))
-    gap = min(scaled[0] - xi, xi + lam - scaled[-1]) if family == "sb" else 1.0
-    if not found.success or found.fun >= lost(first) or gap < 1e-4 * lam or np.abs(found.x).max() > 50.0:
+    gamma, delta, xi, lam = parameters(found.x)
+    gap = min(scaled[0] - xi, xi + lam - scaled[-1] if family == "sb" else np.inf) if family != "su" else np.inf
+    if not found.success or found.fun > lost(first) or gap < _KEPT_AWAY * lam or np.abs(found.x).max() > _FAR:
         return start
-    return float(gamma), float(np.exp(log_delta)), float(shift + unit * xi), float(unit * lam)
+    if three:
+        return gamma - delta * float(np.log(unit)), delta, float(start[2] + unit * xi), 1.0
+    return gamma, delta, float(start[2] + unit * xi), unit * lam
