@@ -37,6 +37,7 @@ SETTINGS: dict[str, float] = {"k": 3.0, "weight": 0.2, "reference": 0.5, "decisi
 
 MOVING_RANGE_SPAN = 2
 MOVING_AVERAGE_SPAN = 3
+_MOVING_RANGE_CHARTS = [name for name, chart in CHARTS.items() if any(panel.statistic == "mr" for panel in chart.panels)]
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ def chart_parameters(samples: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
 
 
 def _of_values(samples: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    if "span" in samples.columns:
+        # the span of a moving average is none of a moving range
+        has_ranges = pl.col("chart").is_in(_MOVING_RANGE_CHARTS)
+        span = pl.when(has_ranges).then("span").fill_null(MOVING_RANGE_SPAN).alias("mr_span")
+        samples = samples.with_columns(span)
     found = within_sigma(samples, by)
     found = found.with_columns(mu="mean", sigma="sigma_within")
     if (medians := samples.filter(pl.col("chart") == "median_r")).is_empty():
@@ -274,10 +280,12 @@ def chart_points(samples: pl.DataFrame) -> pl.DataFrame:
     keys = [name for name in ("chart", "estimator", "span") if name in samples.columns]
     frames = []
     # statistics that remember the segment skip a sample without values instead of being broken by it
-    valued = _kept(samples, samples["n_observed"] > 0) if "n_observed" in samples.columns else samples
-    for rows in _alike(valued, keys):
-        chart = CHARTS[str(rows["chart"][0])]
+    for whole in _alike(samples, keys):
+        chart = CHARTS[str(whole["chart"][0])]
+        valued = _kept(whole, whole["n_observed"] > 0) if "n_observed" in whole.columns else whole
         for panel in chart.panels:
+            # but a moving range is of neighbours, as the ones that sigma rests on
+            rows = whole if panel.statistic == "mr" else valued
             points = PANEL_POINTS[panel.statistic](_Rows(rows), panel)
             frames.append(_with_points(rows, panel, points))
     if not frames:

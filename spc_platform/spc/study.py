@@ -16,8 +16,9 @@ from spc_platform.spc.limits import MINIMUM_INDIVIDUALS, MINIMUM_SUBGROUPS
 from spc_platform.spc.rare_events import check_counts_between, check_times
 from spc_platform.spc.rule_sets import RULE_SETS, Rule, allowed, custom_rules, select
 from spc_platform.spc.sequence import Spans
-from spc_platform.spc.short_run import Pooling, z_mr_parameters
+from spc_platform.spc.short_run import Pooling, z_mr_parameters, z_values
 from spc_platform.spc.study_plan import Plan, Study, check_plan
+from spc_platform.spc.study_samples import checked_baseline, observed_samples, sample_numbers
 from spc_platform.spc.study_stages import stage_results
 from spc_platform.spc.subgroups import subgroup_statistics
 
@@ -53,7 +54,10 @@ def study(frame: pl.DataFrame, plan: Plan) -> Study:
     samples = _MAKERS[chart.data](frame, plan, chart)
     samples = _entering(samples, plan)
     parameters = _parameters(samples, plan, chart)
-    points = chart_points(samples.join(parameters, on=_parameter_key(chart), how="left", maintain_order="left"))
+    charted = samples.join(parameters, on=_parameter_key(chart), how="left", maintain_order="left")
+    if "standardized" in charted.columns:
+        charted = charted.with_columns(mean="standardized", mu=pl.lit(0.0), sigma=pl.lit(1.0))
+    points = chart_points(charted)
     rules, left_out = rules_of(plan, chart)
     signals = plan_signals(points, plan, rules)
     return Study(
@@ -88,7 +92,7 @@ def _of_values(frame: pl.DataFrame, plan: Plan, chart: Chart) -> pl.DataFrame:
         raise ContractError("there is no value in any row; nothing can be charted", code=BAD_VALUES)
     if plan.chart in ("dnom", "dnom_i_mr"):
         frame = _deviations(frame)
-    frame = frame.with_columns(sample_number=_sample_numbers(frame, plan, chart)).sort("sample_number", maintain_order=True)
+    frame = frame.with_columns(sample_number=sample_numbers(frame, plan)).sort("sample_number", maintain_order=True)
     first = frame.group_by("sample_number", maintain_order=True).agg(
         sample=pl.col("subgroup").first(),
         stage=pl.col("stage").first(),
@@ -118,23 +122,6 @@ def _deviations(frame: pl.DataFrame) -> pl.DataFrame:
     if lacking.height:
         raise ContractError(f"row {lacking['row'][0]}: nominal is empty; fill it in", code=BAD_VALUES)
     return frame.with_columns(value=pl.col("value") - pl.col("nominal"))
-
-
-def _sample_numbers(frame: pl.DataFrame, plan: Plan, chart: Chart) -> pl.Series:
-    """Number of the subgroup of each row: by its label within the stage in order of appearance, or every ``size`` rows."""
-    if chart.sizes[1] == 1 or (plan.size is None and frame["subgroup"].null_count() == frame.height):
-        return pl.Series(np.arange(1, frame.height + 1))
-    if plan.size is not None:
-        within = pl.int_range(pl.len()).over("stage_number")
-        changed = frame.select(first=(within % plan.size) == 0)["first"]
-        return changed.cum_sum().cast(pl.Int64)
-    lacking = frame.filter(pl.col("subgroup").is_null())
-    if lacking.height:
-        text = f"row {lacking['row'][0]}: the subgroup is empty; name it, or give --size for subgroups of consecutive rows"
-        raise ContractError(text, code=BAD_SIZES)
-    label = frame.select(pl.struct("stage_number", "subgroup").rank("dense")).to_series().to_numpy()
-    _, first, place = np.unique(label, return_index=True, return_inverse=True)
-    return pl.Series(np.argsort(np.argsort(first))[place] + 1)
 
 
 def _check_sizes(samples: pl.DataFrame, plan: Plan, chart: Chart) -> None:
@@ -213,10 +200,7 @@ def _entering(samples: pl.DataFrame, plan: Plan) -> pl.DataFrame:
     if unknown:
         raise ContractError(f"no subgroup {', '.join(unknown)} to exclude; name subgroups of the file", code="SPC-390")
     position = pl.int_range(1, pl.len() + 1).over("stage_number")
-    first, last = plan.baseline or (1, samples.height)
-    if plan.baseline is not None and samples.filter(position <= last).height == samples.height and samples.height < last:
-        text = f"baseline {first}:{last} reaches beyond the {samples.height} subgroups of the file; shorten it"
-        raise ContractError(text, code="SPC-390")
+    first, last = checked_baseline(plan, samples)
     samples = samples.with_columns(
         is_baseline=position.is_between(first, last), is_excluded=pl.col("sample").is_in(list(plan.excluded))
     )
@@ -231,7 +215,7 @@ def _parameters(samples: pl.DataFrame, plan: Plan, chart: Chart) -> pl.DataFrame
     """Centre and sigma per stage (z_mr: per sample), estimated from what is included or as the plan says."""
     if chart.name == "z_mr":
         return _of_parts(samples, plan)
-    found = chart_parameters(samples, ["stage_number"]).drop("estimator")
+    found = chart_parameters(observed_samples(samples), ["stage_number"]).drop("estimator")
     if "sigma_means" not in found.columns:
         found = found.with_columns(sigma_means=pl.lit(None, dtype=pl.Float64))
     stages = samples.select("stage_number").unique(maintain_order=True)
@@ -245,7 +229,7 @@ def _parameters(samples: pl.DataFrame, plan: Plan, chart: Chart) -> pl.DataFrame
 def _of_parts(samples: pl.DataFrame, plan: Plan) -> pl.DataFrame:
     if "part" not in samples.columns or samples["part"].null_count():
         raise ContractError("a Z-MR chart needs the part of each row; name its column", code=BAD_VALUES)
-    rows = samples.filter(pl.col("n_observed") > 0)
+    rows = observed_samples(samples)
     found = z_mr_parameters(
         rows["mean"].to_numpy(),
         rows["part"].rank("dense").cast(pl.Int64).to_numpy(),
@@ -258,6 +242,7 @@ def _of_parts(samples: pl.DataFrame, plan: Plan) -> pl.DataFrame:
     frame = rows.select("number", "stage_number", "part").with_columns(
         mu=pl.Series(found.mu, nan_to_null=True),
         sigma=pl.Series(found.sigma, nan_to_null=True),
+        standardized=pl.Series(z_values(found), nan_to_null=True),
         source=pl.lit("estimated"),
     )
     return frame.drop("stage_number", "part")
@@ -322,7 +307,7 @@ def _violations(points: pl.DataFrame, signals: pl.DataFrame) -> pl.DataFrame:
 
 def _warnings(frame: pl.DataFrame, samples: pl.DataFrame, plan: Plan, chart: Chart) -> list[str]:
     found = []
-    entering = samples.filter("included")
+    entering = samples.filter(pl.col("included") & (pl.col("n_observed") > 0))
     column = "count" if chart.data == "counts" else "value"
     if missing := frame[column].null_count():
         found.append(f"{missing} of {frame.height} rows have no value; they are missing, not 0")

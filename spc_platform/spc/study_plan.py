@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,6 +90,9 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
 }
 
 
+_NUMBERS = ("k", "mu", "sigma", "weight", "reference", "decision", "head_start", "lsl", "target", "usl")
+
+
 def check_plan(plan: Plan) -> None:
     """Raise ``ContractError`` SPC-390 that names the first thing in the plan that no study can follow, and the remedy."""
     if plan.chart not in CHARTS:
@@ -97,10 +101,15 @@ def check_plan(plan: Plan) -> None:
     if plan.estimator is not None and plan.estimator not in chart.estimators:
         text = f"estimator {plan.estimator!r} does not fit a {chart.title} chart; use one of {', '.join(chart.estimators)}"
         raise ContractError(text, code=BAD_PLAN)
+    for name in _NUMBERS:
+        value = getattr(plan, name)
+        if value is not None and not math.isfinite(value):
+            raise ContractError(f"{name} is {value}; give a finite number, or leave it out", code=BAD_PLAN)
     for name, (holds, expected) in _RANGES.items():
         value = getattr(plan, name)
         if value is not None and not holds(value):
             raise ContractError(f"{name} is {value:g}; it must be {expected}", code=BAD_PLAN)
+    _check_historical(plan)
     if plan.baseline is not None and not 1 <= plan.baseline[0] <= plan.baseline[1]:
         first, last = plan.baseline
         raise ContractError(
@@ -115,3 +124,22 @@ def check_plan(plan: Plan) -> None:
         raise ContractError(
             f"excluded without an assigned cause: {', '.join(without)}; name the cause or keep them", code=BAD_PLAN
         )
+
+
+def _check_historical(plan: Plan) -> None:
+    """Refuse historical parameters that the chart has not: they would be left aside in silence."""
+    chart = CHARTS[plan.chart]
+    given = [name for name in ("mu", "sigma") if getattr(plan, name) is not None]
+    refused = [name for name in given if chart.data == "vectors" or plan.chart in ("t", "z_mr")]
+    if refused:
+        what = f"a {chart.title} chart takes no historical {' or '.join(refused)}: it estimates its parameters from the file"
+        raise ContractError(f"{what}; leave it out, or name a baseline", code=BAD_PLAN)
+    if plan.sigma is not None and chart.data in ("counts", "events"):
+        text = f"sigma of a {chart.title} chart follows from its centre and from what was inspected; leave sigma out, give mu"
+        raise ContractError(text, code=BAD_PLAN)
+    if plan.mu is None or chart.data not in ("counts", "events"):
+        return
+    largest = 1.0 if chart.panels[0].statistic in ("p", "np") else math.inf
+    if not 0.0 < plan.mu < largest:
+        expected = "a share between 0 and 1" if largest == 1.0 else "above 0"
+        raise ContractError(f"mu is {plan.mu:g}; the centre of a {chart.title} chart must be {expected}", code=BAD_PLAN)

@@ -17,6 +17,7 @@ from spc_platform.spc.rule_sets import Rule, allowed
 from spc_platform.spc.sequence import Spans
 from spc_platform.spc.sigma import between_sigma
 from spc_platform.spc.study_plan import Plan
+from spc_platform.spc.study_samples import observed_samples
 
 _LINES = ("cl", "lcl", "ucl")
 
@@ -62,7 +63,7 @@ def _centre_and_sigma(rows: pl.DataFrame, parameters: pl.DataFrame, number: obje
     chart = CHARTS[plan.chart]
     result: dict[str, Any] = {
         "estimator": rows["estimator"][0],
-        "n_subgroups": int(rows["included"].sum()),
+        "n_subgroups": rows.filter(pl.col("included") & (pl.col("n_observed") > 0)).height,
         "n_values": int(rows.filter("included")["n_observed"].sum()),
         "centre": None,
         "sigma": None,
@@ -71,7 +72,7 @@ def _centre_and_sigma(rows: pl.DataFrame, parameters: pl.DataFrame, number: obje
         "reason": None,
     }
     if chart.name == "z_mr":
-        return result | {"centre": 0.0, "sigma": 1.0, "parts": _parts(rows, parameters)}
+        return result | {"centre": 0.0, "sigma": 1.0, "reason": _without_z(rows, parameters), "parts": _parts(rows, parameters)}
     own = parameters.filter(pl.col("stage_number") == number).row(0, named=True)
     mu, sigma = own["mu"], own["sigma"]
     result |= {"centre": mu, "sigma": sigma, "nu": own.get("nu"), "source": own["source"], "reason": _reason(mu, sigma, plan)}
@@ -81,7 +82,7 @@ def _centre_and_sigma(rows: pl.DataFrame, parameters: pl.DataFrame, number: obje
         result["sigma"] = float(np.sqrt(mu * (mu + 1.0)))
     elif chart.name == "t":
         result |= {"centre": None, "sigma": None, "parameters": {"first": mu, "second": sigma}}
-    elif own.get("sigma_means") is not None and any(panel.name == "within" for panel in chart.panels):
+    elif sigma is not None and own.get("sigma_means") is not None and any(panel.name == "within" for panel in chart.panels):
         n = rows.filter(pl.col("included") & (pl.col("n_observed") > 0))["n_observed"].to_numpy()
         between = float(between_sigma(np.array(own["sigma_means"]), np.array(sigma), np.array(len(n) / np.sum(1.0 / n))))
         result |= {
@@ -98,23 +99,37 @@ def _reason(mu: float | None, sigma: float | None, plan: Plan) -> str | None:
         return "no value enters the limits"
     if sigma is None:
         return "sigma cannot be estimated: no subgroup or pair of adjacent values carries dispersion"
-    if sigma == 0 and CHARTS[plan.chart].data == "values":
+    chart = CHARTS[plan.chart]
+    if sigma == 0 and chart.data != "counts":
         return "sigma is 0: all values are equal, or the gauge does not resolve them; there is no z and no rule"
+    if mu == 0 and chart.data in ("counts", "events"):
+        return "the centre is 0: nothing was found, so the limits have no width; there is no z and no rule"
+    if mu == 1 and chart.panels[0].statistic in ("p", "np"):
+        return "the centre is 1: everything is defective, so the limits have no width; there is no z and no rule"
     return None
+
+
+def _without_z(rows: pl.DataFrame, parameters: pl.DataFrame) -> str | None:
+    """Which parts of a Z-MR chart have values and no sigma to standardize them."""
+    named = rows.filter(pl.col("n_observed") > 0).join(parameters.select("number", "sigma"), on="number", how="left")
+    parts = named.filter((pl.col("sigma") > 0).fill_null(value=False).not_())["part"].unique(maintain_order=True).to_list()
+    if not parts:
+        return None
+    return f"no sigma of part {', '.join(parts[:5])}: no two neighbours of it differ, so its values have no z"
 
 
 def _of_counts(rows: pl.DataFrame, mu: float | None, sigma_z: float | None, statistic: str) -> dict[str, Any]:
     if mu is None:
         return {"sigma": None, "sigma_z": sigma_z}
     one = float(np.sqrt(mu * (1.0 - mu) if statistic in ("p", "np") else mu))
-    result: dict[str, Any] = {"sigma": one if sigma_z is None else one * sigma_z, "sigma_z": sigma_z}
+    result: dict[str, Any] = {"sigma": None if sigma_z is None else one * sigma_z, "sigma_z": sigma_z}
     if statistic == "np":
         sizes = rows["size"].drop_nulls().unique()
         same = float(sizes[0]) if sizes.len() == 1 else None
         result |= {
             "proportion": mu,
             "centre": None if same is None else same * mu,
-            "sigma": None if same is None else float(np.sqrt(same)) * result["sigma"],
+            "sigma": None if same is None or sigma_z is None else float(np.sqrt(same)) * result["sigma"],
         }
     return result
 
@@ -170,7 +185,7 @@ def _capability(
     chart = CHARTS[plan.chart]
     if chart.data != "values" or (plan.lsl is None and plan.usl is None) or chart.name == "z_mr":
         return None
-    whole = chart_parameters(rows.drop("included"), ["stage_number"]).row(0, named=True)
+    whole = chart_parameters(observed_samples(rows.drop("included")), ["stage_number"]).row(0, named=True)
     observed = rows.filter(pl.col("n_observed") > 0)
     centre = points.filter(pl.col("panel").is_in(list(LOCATION_PANELS)) & pl.col("z").is_not_null())
     flagged = signals.filter(pl.col("panel").is_in(list(LOCATION_PANELS)))["point"].unique()

@@ -24,6 +24,7 @@ from spc_platform.spc.multivariate import (
 )
 from spc_platform.spc.sequence import Flags, Floats, Ints, Spans
 from spc_platform.spc.study_plan import Plan, Study
+from spc_platform.spc.study_samples import checked_baseline, sample_numbers
 from spc_platform.spc.weighted_run_lengths import mewma_limit
 
 VARIABLE = "v:"
@@ -63,7 +64,7 @@ def vector_study(frame: pl.DataFrame, plan: Plan) -> Study:
     points = _points(vectors, plan, names)
     return Study(
         plan=plan,
-        stages=_stages(vectors, names, points),
+        stages=_stages(vectors, names, points, plan),
         points=points,
         violations=_violations(points, vectors, names),
         left_out=["run rules: a T² or MEWMA chart has its upper limit as its only test"],
@@ -93,10 +94,10 @@ def _vectors(frame: pl.DataFrame, variables: list[str], plan: Plan) -> _Vectors:
         spans, included = _placed(samples, plan)
         parameters = t2_parameters(values, spans, included, cast("Method", plan.estimator or "covariance"))
         return _Vectors(values, np.ones(rows.height), samples, parameters, spans, included)
-    group = "subgroup" if by_label else "_block"
-    within = pl.int_range(pl.len()).over("stage_number") // (plan.size or 1)
-    rows = rows.with_columns(_block=within.cast(pl.String))
-    subgroup_spans = Spans.from_first(starts(rows, ["stage_number", group]))
+    rows = frame.with_columns(sample_number=sample_numbers(frame, plan)).drop_nulls(variables)
+    rows = rows.sort("sample_number", maintain_order=True)
+    values = rows.select(variables).to_numpy().astype(np.float64)
+    subgroup_spans = Spans.from_first(starts(rows, ["sample_number"]))
     found = vector_subgroups(values, subgroup_spans)
     first = rows[subgroup_spans.starts].with_columns(last_row=rows["row"][subgroup_spans.ends], n=pl.Series(found.n))
     samples = _labelled(first)
@@ -117,7 +118,7 @@ def _placed(samples: pl.DataFrame, plan: Plan) -> tuple[Spans, Flags]:
         raise ContractError(f"no subgroup {', '.join(unknown)} to exclude; name subgroups of the file", code=BAD_VECTORS)
     spans = Spans.from_first(starts(samples, ["stage_number"]))
     position: Ints = np.arange(samples.height) - np.repeat(spans.starts, spans.sizes) + 1
-    first, last = plan.baseline or (1, samples.height)
+    first, last = checked_baseline(plan, samples)
     included: Flags = (position >= first) & (position <= last)
     return spans, included & ~samples["sample"].is_in(list(plan.excluded)).to_numpy()
 
@@ -155,7 +156,7 @@ def _points(vectors: _Vectors, plan: Plan, names: list[str]) -> pl.DataFrame:
     )
 
 
-def _stages(vectors: _Vectors, names: list[str], points: pl.DataFrame) -> list[dict[str, Any]]:
+def _stages(vectors: _Vectors, names: list[str], points: pl.DataFrame, plan: Plan) -> list[dict[str, Any]]:
     results = []
     for index, (first, last) in enumerate(zip(vectors.spans.starts.tolist(), vectors.spans.ends.tolist(), strict=True)):
         own = points[first : last + 1]
@@ -167,7 +168,7 @@ def _stages(vectors: _Vectors, names: list[str], points: pl.DataFrame) -> list[d
                 "centre": vectors.parameters.mean[index].tolist(),
                 "covariance": vectors.parameters.covariance[index].tolist(),
                 "sigma": None,
-                "estimator": "within_subgroups" if vectors.parameters.is_subgrouped else "covariance",
+                "estimator": "within_subgroups" if vectors.parameters.is_subgrouped else plan.estimator or "covariance",
                 "nu": float(vectors.parameters.nu[index]),
                 "n_subgroups": int(own["is_baseline"].sum()),
                 "n_values": int(own.filter("is_baseline")["n"].sum()),
