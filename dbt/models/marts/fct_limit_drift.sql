@@ -1,0 +1,21 @@
+select
+    drift.characteristic_id,
+    drift.equipment_id,
+    drift.chart,
+    drift.limit_version,
+    drift.estimator,
+    drift.verdict,
+    drift.shift,
+    drift.shift_standard_error,
+    drift.shift_ci_low,
+    drift.shift_ci_high,
+    drift.ratio,
+    drift.ratio_ci_low,
+    drift.ratio_ci_high,
+    drift.nu_frozen,
+    drift.nu_estimate,
+    drift.confidence,
+    drift.window_from,
+    drift.window_to,
+    drift.explanation
+from {{ ref('stg_lake__spc_limit_drift') }} as drift

@@ -1,0 +1,21 @@
+select
+    characteristic_id,
+    equipment_id,
+    chart,
+    limit_version,
+    estimator,
+    verdict,
+    shift,
+    shift_standard_error,
+    shift_ci_low,
+    shift_ci_high,
+    ratio,
+    ratio_ci_low,
+    ratio_ci_high,
+    nu_frozen,
+    nu_estimate,
+    confidence,
+    window_from at time zone 'UTC' as window_from,
+    window_to at time zone 'UTC' as window_to,
+    explanation
+from {{ source('lake', 'spc_limit_drift') }}
