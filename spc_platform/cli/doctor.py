@@ -1,11 +1,11 @@
-"""`spc doctor`, `spc status` and `spc verify`: is the site right, do the sources answer, are the files unaltered."""
+"""`spc doctor` and `spc status`: is the site right, do the sources answer, what is pending."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
 from spc_platform.engine import Workspace
-from spc_platform.errors import LakeError, SpcError
+from spc_platform.errors import SpcError
 from spc_platform.settings import Settings
 from spc_platform.site.checks import describe
 
@@ -48,19 +48,3 @@ def run_status() -> int:
         console.print(f"  {table} {day} {check}: {description}")
     console.print(f"published: {plant.serving.current() or 'nothing yet'}")
     return 1 if pending or failing else 0
-
-
-def run_verify() -> int:
-    """Exit code 0 when every file has its committed sha256; 1 otherwise, each problem named."""
-    plant = Workspace.open(Settings())
-    problems = [str(problem) for problem in plant.lake.verify()]
-    version = plant.serving.current_version()
-    if version is not None:
-        try:
-            plant.serving.verify(version)
-        except LakeError as error:
-            problems.append(str(error))
-    for problem in problems:
-        console.print(problem)
-    console.print(f"{len(problems)} problems" if problems else "every file is as it was committed")
-    return 1 if problems else 0

@@ -103,11 +103,16 @@ def status() -> None:
 
 
 @app.command()
-def verify() -> None:
-    """Re-hash every file of the lake and the published version."""
-    from spc_platform.cli.doctor import run_verify
+def verify(
+    only: Annotated[str | None, typer.Option(help="`statistics` or `files`; both unless given.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of report.json and report.html.")] = Path("verification-report"),
+    data: Annotated[Path | None, typer.Option(help="Folder of external data sets, for the cases that read files.")] = None,
+    date: Annotated[str | None, typer.Option(help="Date of the report, ISO 8601 (now).")] = None,
+) -> None:
+    """Run the reference cases and re-hash every file of the lake, and write a verification report to sign."""
+    from spc_platform.cli.verify import run_verify
 
-    raise typer.Exit(run_verify())
+    raise typer.Exit(run_verify(only, out, data, date))
 
 
 @app.command()
