@@ -6,6 +6,7 @@ without it stand beside them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import lru_cache
 
 import numpy as np
@@ -44,7 +45,7 @@ def form_subgroups(measurement: pl.DataFrame, flags: pl.DataFrame, site: Site) -
     rows = rows.sort(*_BLOCK, "measured_at", *_RECORD)
     if rows.is_empty():
         return SPC_SUBGROUPS.empty()
-    spans = Spans.from_first(_first_of_subgroup(rows))
+    spans = _subgroups(rows)
     first = rows[spans.starts]
     frame = first.select(
         *CHART,
@@ -116,26 +117,50 @@ def _charted(measurement: pl.DataFrame, flags: pl.DataFrame, site: Site) -> pl.D
     )
 
 
-def _first_of_subgroup(rows: pl.DataFrame) -> Flags:
-    """Flag the first value of each subgroup; rows are sorted by block and time."""
+def _subgroups(rows: pl.DataFrame) -> Spans:
+    """Spans of the subgroups; rows are sorted by block and time."""
     changed = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in _BLOCK)
     is_first = rows.select(changed.alias("changed"))["changed"].to_numpy().copy()
     is_first[0] = True
     blocks = Spans.from_first(is_first)
-    position: Ints = np.arange(blocks.rows) - np.repeat(blocks.starts, blocks.sizes)
-    full: Flags = (position % rows["size"].to_numpy() == 0) & (rows["subgrouping"] != "key").to_numpy()
-    return is_first | full
+    by_key = (rows["subgrouping"][blocks.starts] == "key").to_numpy()
+    return consecutive(blocks, np.where(by_key, blocks.sizes, rows["size"][blocks.starts].to_numpy()))
 
 
-def subgroup_statistics(value: Floats, kept: Flags, spans: Spans) -> dict[str, Floats | Ints]:
+def consecutive(blocks: Spans, size: Ints | int) -> Spans:
+    """Spans of ``size`` rows that follow each other within a block; the last one of a block has the rows that are left.
+
+    ``size``: rows of a span, at least 1, one for all blocks or one per block.
+
+    >>> consecutive(Spans(np.array([0, 5]), 8), 2).starts.tolist()
+    [0, 2, 4, 5, 7]
+    """
+    sizes = np.broadcast_to(size, blocks.starts.shape)
+    count = -(-blocks.sizes // sizes)
+    ends = np.cumsum(count)
+    # the n-th span of all begins n sizes behind where its block would have begun had all before it the same size
+    origin = np.repeat(blocks.starts - (ends - count) * sizes, count)
+    starts = np.arange(len(origin), dtype=np.int64)
+    starts *= size if np.ndim(size) == 0 else np.repeat(sizes, count)
+    starts += origin
+    return Spans(starts, blocks.rows)
+
+
+STATISTICS = ("mean", "m2", "range", "s", "minimum", "maximum", "median")
+
+
+def subgroup_statistics(
+    value: Floats, kept: Flags | None, spans: Spans, names: Collection[str] = STATISTICS
+) -> dict[str, Floats | Ints]:
     """Statistics of the values of each span, one array of ``len(spans.starts)`` per name, in the values' unit.
 
-    ``value``: observed values, flat over all subgroups; ``kept``: false where a statistical rule masks the value.
-    n_observed, mean, m2 (sum of squared deviations), range and s (NaN for one value), minimum, maximum, median,
-    n_masked, and mean_unmasked and m2_unmasked of the kept values (NaN where none is). A subgroup's figures depend
-    on its values and their order only, bit for bit, never on its neighbours. Raises ``ContractError`` SPC-310 for
-    a value that is not finite. Source: the corrected two-pass algorithm about the first value (Chan, Golub,
-    LeVeque 1983), so that a large common offset costs no digits.
+    ``value``: observed values, flat over all subgroups; ``kept``: false where a statistical rule masks the value, None
+    where none is masked; ``names``: those of ``STATISTICS`` that are wanted. Gives n_observed, mean, m2 (sum of squared
+    deviations), range and s (NaN for one value), minimum, maximum, median, n_masked, and mean_unmasked and m2_unmasked
+    of the kept values (NaN where none is). A subgroup's figures depend on its values and their order only, bit for bit,
+    never on its neighbours nor on what else is asked for. Raises ``ContractError`` SPC-310 for a value that is not
+    finite. Source: the corrected two-pass algorithm about the first value (Chan, Golub, LeVeque 1983), so that a large
+    common offset costs no digits.
 
     >>> found = subgroup_statistics(np.array([1.0, 2.0, 6.0]), np.ones(3, dtype=bool), Spans(np.array([0]), 3))
     >>> [float(found[name].item()) for name in ("mean", "median", "m2", "range")]
@@ -144,13 +169,15 @@ def subgroup_statistics(value: Floats, kept: Flags, spans: Spans) -> dict[str, F
     value = np.ascontiguousarray(value, dtype=np.float64)
     n = spans.sizes
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named by its row afterwards
-        moments = _moments(value, spans)
-    spread = moments["maximum"] - moments["minimum"]
-    s = moments["m2"] / np.maximum(n - 1, 1)
-    np.sqrt(s, out=s)
-    spread[n == 1] = s[n == 1] = np.nan
-    found: dict[str, Floats | Ints] = {"n_observed": n, **moments, "range": spread, "s": s}
-    if kept.all():
+        moments = _moments(value, spans, "median" in names)
+    found: dict[str, Floats | Ints] = {"n_observed": n, **{name: moments[name] for name in moments if name in names}}
+    if "range" in names:
+        found["range"] = moments["maximum"] - moments["minimum"]
+        found["range"][n == 1] = np.nan
+    if "s" in names:
+        found["s"] = np.sqrt(moments["m2"] / np.maximum(n - 1, 1))
+        found["s"][n == 1] = np.nan
+    if kept is None or kept.all():
         return {**found, "n_masked": np.zeros_like(n), "mean_unmasked": moments["mean"], "m2_unmasked": moments["m2"]}
     masked = np.flatnonzero(~kept)
     span_of = np.searchsorted(spans.starts, masked, side="right") - 1
@@ -169,18 +196,18 @@ def _unmasked(value: Floats, kept: Flags, spans: Spans, n_masked: Ints, moments:
         chosen = np.zeros(len(n_masked), dtype=np.bool_)
         chosen[touched] = True
         rows = value[kept & np.repeat(chosen, spans.sizes)]
-        again = _moments(rows, Spans(np.cumsum(n_kept) - n_kept, len(rows)))
+        again = _moments(rows, Spans(np.cumsum(n_kept) - n_kept, len(rows)), ordered=False)
         mean[touched], m2[touched] = again["mean"], again["m2"]
     return {"mean_unmasked": mean, "m2_unmasked": m2}
 
 
-def _moments(value: Floats, spans: Spans) -> dict[str, Floats]:
-    """Mean, m2, minimum, maximum and median per span, size by size: every size has one way to be computed."""
-    n = spans.sizes
+def _moments(value: Floats, spans: Spans, ordered: bool) -> dict[str, Floats]:
+    """Mean, m2, minimum, maximum and, if ``ordered``, median per span; every size has one way to be computed."""
+    n, names = spans.sizes, _NAMES if ordered else _NAMES[:-1]
     if len(n) == len(value):  # individuals: 0, and NaN of what is not finite
-        found = {**dict.fromkeys(_NAMES, value), "m2": value - value}
+        found = {**dict.fromkeys(names, value), "m2": value - value}
     else:
-        found = {name: np.empty(len(n)) for name in (*_NAMES, "m2")}
+        found = {name: np.empty(len(n)) for name in (*names, "m2")}
         narrow = n <= WIDEST_COLUMN
         for size in np.flatnonzero(np.bincount(n if narrow.all() else n[narrow])).tolist():
             at = np.flatnonzero(n == size)
@@ -218,6 +245,9 @@ def _narrow(value: Floats, starts: Ints, size: int, at: Ints, found: dict[str, F
         residue = _sum_of_rows(deviation)
         deviation *= deviation
         found["m2"][to] = np.maximum(_sum_of_rows(deviation) - residue * residue / size, 0.0)
+        if "median" not in found:
+            found["minimum"][to], found["maximum"][to] = _ends_of_rows(block)
+            continue
         _sort_rows(block)
         found["minimum"][to], found["maximum"][to] = block[0], block[-1]
         found["median"][to] = block[size // 2] if size % 2 else middle(block[size // 2 - 1], block[size // 2])
@@ -245,7 +275,8 @@ def _wide(value: Floats, spans: Spans, at: Ints, found: dict[str, Floats]) -> No
     deviation *= deviation
     found["m2"][at] = np.maximum(own.total(deviation) - residue * residue / sizes, 0.0)
     found["minimum"][at], found["maximum"][at] = np.minimum.reduceat(rows, own.starts), np.maximum.reduceat(rows, own.starts)
-    found["median"][at] = own.median(rows)
+    if "median" in found:
+        found["median"][at] = own.median(rows)
 
 
 def _sum_of_rows(block: Floats) -> Floats:
@@ -254,6 +285,15 @@ def _sum_of_rows(block: Floats) -> Floats:
     for row in block[1:]:
         total += row
     return total
+
+
+def _ends_of_rows(block: Floats) -> tuple[Floats, Floats]:
+    """Smallest and largest of each column."""
+    low, high = block[0].copy(), block[0].copy()
+    for row in block[1:]:
+        np.minimum(low, row, out=low)
+        np.maximum(high, row, out=high)
+    return low, high
 
 
 def _sort_rows(block: Floats) -> None:

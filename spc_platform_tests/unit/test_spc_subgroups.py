@@ -12,7 +12,7 @@ from spc_platform.contracts.spc import SPC_SUBGROUPS
 from spc_platform.contracts.validate import rule_failures
 from spc_platform.errors import ContractError
 from spc_platform.spc.sequence import Spans
-from spc_platform.spc.subgroups import WIDEST_COLUMN, form_subgroups, subgroup_statistics, ungrouped
+from spc_platform.spc.subgroups import STATISTICS, WIDEST_COLUMN, consecutive, form_subgroups, subgroup_statistics, ungrouped
 from spc_platform_tests.unit.spc_frames import START, XBAR_R, make_site, mask, measurements, subgroups
 
 FIVES = make_site(XBAR_R)
@@ -191,3 +191,21 @@ def test_offsets_and_tiny_values_keep_what_the_stored_numbers_hold(offset, scale
 def test_a_value_that_has_no_statistics_is_named(bad, sizes):
     with pytest.raises(ContractError, match=r"SPC-310.*row 3"):
         statistics_of([1.0, 2.0, 3.0, bad, 5.0], sizes)
+
+
+@pytest.mark.parametrize("sizes", [[5] * 40, [1] * 40, [1, 2, 7, 33, 40, 5]])
+def test_a_statistic_has_the_same_digits_whatever_else_is_asked_for(sizes):
+    spans = Spans(np.cumsum(sizes) - sizes, sum(sizes))
+    value = np.random.default_rng(8).normal(1e9, 1e-3, spans.rows)
+    whole = subgroup_statistics(value, np.ones(spans.rows, dtype=bool), spans)
+    for name in STATISTICS:
+        alone = subgroup_statistics(value, None, spans, [name])
+        assert set(alone) & set(STATISTICS) == {name}
+        assert np.array_equal(alone[name], whole[name], equal_nan=True)
+
+
+def test_consecutive_subgroups_begin_anew_with_each_block_at_its_own_size():
+    blocks = Spans(np.array([0, 7, 8, 14]), 15)
+    assert consecutive(blocks, 3).starts.tolist() == [0, 3, 6, 7, 8, 11, 14]
+    assert consecutive(blocks, np.array([5, 1, 2, 9])).starts.tolist() == [0, 5, 7, 8, 10, 12, 14]
+    assert consecutive(Spans(np.zeros(0, dtype=np.int64), 0), 5).starts.tolist() == []
