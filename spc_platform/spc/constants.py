@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 from scipy.optimize import brentq
-from scipy.special import erf, gammaln, log_ndtr, ndtr
+from scipy.special import erf, gammaln, log_ndtr, ndtr, roots_legendre
 
 from spc_platform.errors import ContractError
 from spc_platform.spc.sequence import Floats, Ints, Spans
@@ -35,7 +35,7 @@ _EDGE = 12.0
 def _grid() -> tuple[Floats, Floats, Floats, Floats]:
     """Nodes x of the trapezoidal rule, nodes w of Gauss and Legendre with weights, log of Phi(x + w) - Phi(x)."""
     x = np.linspace(-_EDGE, _EDGE, 2 * _NODES + 1)
-    node, weight = np.polynomial.legendre.leggauss(_NODES)
+    node, weight = roots_legendre(_NODES)
     w = _EDGE * (node + 1.0)
     upper, lower = x[None, :] + w[:, None], np.broadcast_to(x[None, :], (_NODES, len(x)))
     # the smaller tail of the two keeps its digits; Phi(b) - Phi(a) near 1 - 1 would lose all of them
@@ -176,7 +176,7 @@ def _median_error(n: int) -> float:
         density = np.exp(log_density - np.max(log_density))
     else:
         # the two middle values are y - t and y + t; the hazard of their gap is at least 1.59 m for every y
-        node, weight = np.polynomial.legendre.leggauss(160)
+        node, weight = roots_legendre(160)
         t = min(9.0, 30.0 / max(m, 1)) * 0.5 * (node + 1.0)
         low, high = y[None, :] - t[:, None], y[None, :] + t[:, None]
         log_density = m * (_log_twice_phi(low) + _log_twice_phi(-high)) - 0.5 * (low * low + high * high)

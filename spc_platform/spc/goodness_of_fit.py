@@ -119,7 +119,7 @@ def _tail(weights: Floats, x: Floats) -> Floats:
 
     Beyond ``_IMHOF_UP_TO``, where the integral is a small difference, the tail follows its largest weight.
     """
-    node, weight = np.polynomial.legendre.leggauss(400)
+    node, weight = special.roots_legendre(400)
     # in v = sqrt(u) the integrand decays like exp(-c v) and is smooth at 0
     v = 14.0 * (node + 1.0)
     u = v * v

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaln, log_ndtr, ndtr
+from scipy.special import betaln, log_ndtr, ndtr, roots_legendre
 from scipy.stats import beta, binom, chi, geom, poisson
 
 from spc_platform.errors import ContractError
@@ -82,7 +82,7 @@ def _range_rate(n: int, k: float) -> float:
 
 def _range_below(n: int, width: float) -> float:
     """P(R <= w) = n Int phi(x) (Phi(x + w) - Phi(x))^(n - 1) dx."""
-    node, weight = np.polynomial.legendre.leggauss(_NODES)
+    node, weight = roots_legendre(_NODES)
     x = _EDGE * node
     share = np.where(x > 0, ndtr(-x) - ndtr(-x - width), ndtr(x + width) - ndtr(x))
     density = np.exp(-0.5 * x * x) / np.sqrt(2.0 * np.pi)
@@ -106,7 +106,7 @@ def _median_rate(n: int, k: float) -> float:
         middle = (n + 1) / 2.0
         return float(2.0 * beta.cdf(ndtr(edge), middle, middle))
     half = n / 2.0
-    node, weight = np.polynomial.legendre.leggauss(_NODES)
+    node, weight = roots_legendre(_NODES)
     x = edge - _EDGE * (node + 1.0) / 2.0
     density = np.exp(-0.5 * x * x) / np.sqrt(2.0 * np.pi)
     inner = np.exp(half * log_ndtr(-x)) - np.exp(half * log_ndtr(-(2.0 * edge - x)))

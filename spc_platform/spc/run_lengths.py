@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.sparse import csr_array, eye_array
 from scipy.sparse.linalg import spsolve
-from scipy.special import ndtr
+from scipy.special import ndtr, roots_legendre
 
 from spc_platform.errors import ContractError
 from spc_platform.spc.rules import Rule, evaluate
@@ -219,7 +219,7 @@ def _needed(window: tuple[int, ...], rule: Rule) -> tuple[int, ...]:
 
 def _collocation() -> tuple[Floats, Floats, Floats]:
     """Weights of Legendre nodes on 0 to 1, and the matrices that integrate a function from 0 to each node, and on to 1."""
-    node, weight = np.polynomial.legendre.leggauss(_NODES)
+    node, weight = roots_legendre(_NODES)
     values = np.polynomial.legendre.legvander(node, _NODES)
     order = np.arange(1, _NODES)
     integral = np.empty((_NODES, _NODES))

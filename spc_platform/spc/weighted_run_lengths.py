@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import gammaln, ive, ndtr
+from scipy.special import gammaln, ive, ndtr, roots_legendre
 
 from spc_platform.errors import ContractError
 from spc_platform.spc.run_lengths import simulated_waits
@@ -213,7 +213,7 @@ def _check(name: str, value: float, low: float = 0.0, high: float = np.inf) -> N
 
 @lru_cache(maxsize=64)
 def _legendre(count: int) -> tuple[Floats, Floats]:
-    node, weight = np.polynomial.legendre.leggauss(count)
+    node, weight = roots_legendre(count)
     return node, weight
 
 
