@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 
+import numpy as np
 import polars as pl
 
 from spc_platform.contracts.charts import TIME_WEIGHTED
 from spc_platform.contracts.spc import SPC_POINTS, SPC_VIOLATIONS
 from spc_platform.site.model import Site
-from spc_platform.spc.charting import chart_points, chart_signals, window_members
+from spc_platform.spc.charting import MOVING_RANGE_SPAN, chart_points, chart_signals, window_members
 from spc_platform.spc.rule_sets import RULE_SETS, Rule, custom_rules
 from spc_platform.spc.sequence import CHART, chart_order, first_of_segment
 
@@ -33,10 +34,12 @@ def judge(
     if ordered.is_empty():
         return SPC_POINTS.empty(), SPC_VIOLATIONS.empty()
     judged = _in_force(ordered, limits).with_columns(restart=_restart(site))
+    judged = judged.with_columns(_masked_within=_masked_within(judged))
     is_first = first_of_segment(judged, _SEGMENT, site.policies.rule_reset_gap_h)
     points = chart_points(judged.with_columns(segment=pl.Series(is_first).cum_sum().cast(pl.Int64)))
-    points = _masked_pairs(points).with_columns(
-        is_baseline=pl.col("subgroup_at").is_between("baseline_from", "baseline_to").fill_null(value=False)
+    points = points.with_columns(
+        n_masked=pl.when(pl.col("statistic") == "mr").then("_masked_within").otherwise("n_masked"),
+        is_baseline=pl.col("subgroup_at").is_between("baseline_from", "baseline_to").fill_null(value=False),
     )
     points = points.with_columns(is_reported=pl.col("production_date") >= (since or production_date))
     violations = _violations(points, site_rule_sets(site))
@@ -73,10 +76,12 @@ def _in_force(ordered: pl.DataFrame, limits: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(pl.when(~ended).then(pl.col(name)).alias(name) for name in version)
 
 
-def _masked_pairs(points: pl.DataFrame) -> pl.DataFrame:
-    """A moving range rests on two values, its own and the one before: masked ones of both count."""
-    pair = pl.col("n_masked") + pl.col("n_masked").shift(fill_value=0)
-    return points.with_columns(n_masked=pl.when(pl.col("statistic") == "mr").then(pair).otherwise("n_masked"))
+def _masked_within(judged: pl.DataFrame) -> pl.Series:
+    """Masked values among the last ``span`` samples, on which a moving range that ends at the row rests."""
+    total = np.concatenate(([0], np.cumsum(judged["n_masked"].to_numpy())))
+    after = np.arange(1, judged.height + 1)
+    span = judged["span"].fill_null(MOVING_RANGE_SPAN).to_numpy()
+    return pl.Series(total[after] - total[np.maximum(after - span, 0)])
 
 
 def _violations(points: pl.DataFrame, rule_sets: Mapping[str, tuple[Rule, ...]]) -> pl.DataFrame:
