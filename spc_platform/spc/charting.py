@@ -18,7 +18,6 @@ from typing import Any, cast
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 
 from spc_platform.contracts.charts import CHARTS, Panel
 from spc_platform.spc.attribute import Statistic, attribute_centre, attribute_panel, laney_sigma_z
@@ -359,18 +358,18 @@ def chart_signals(points: pl.DataFrame, rule_sets: Mapping[str, tuple[Rule, ...]
 
 
 def _windows(row: Ints, signals: Signals) -> pl.Series:
-    """Rows of each signal's window, as lists that share one flat array."""
+    """Rows of each signal's window, in time order."""
     length = signals.point - signals.window_first + 1
-    ends = np.cumsum(length)
-    within = np.arange(int(length.sum())) - np.repeat(ends - length, length)
-    members = row[np.repeat(signals.window_first, length) + within]
-    offsets = np.concatenate(([0], ends)).astype(np.int64)
-    lists = pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(members, type=pa.int64())))
-    return pl.Series(lists)
+    within = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
+    return _as_lists(pl.Series(row[np.repeat(signals.window_first, length) + within]), length)
 
 
 def window_members(signals: pl.DataFrame, of: pl.Series) -> pl.Series:
     """What stands in ``of`` at each row of each signal's window, as lists in time order."""
-    rows = signals["window"].explode()
-    offsets = np.concatenate(([0], signals["window"].list.len().cum_sum().to_numpy())).astype(np.int64)
-    return pl.Series(pl.from_arrow(pa.LargeListArray.from_arrays(pa.array(offsets), of[rows].to_arrow())))
+    return _as_lists(of[signals["window"].explode(empty_as_null=False)], signals["window"].list.len().to_numpy())
+
+
+def _as_lists(flat: pl.Series, lengths: Ints) -> pl.Series:
+    """Consecutive pieces of the given lengths (at least 1) as lists."""
+    pieces = pl.DataFrame({"piece": np.repeat(np.arange(len(lengths)), lengths), "member": flat})
+    return pieces.group_by("piece", maintain_order=True).agg("member")["member"]
