@@ -9,11 +9,13 @@ from scipy import stats
 
 from spc_platform.contracts.spc import SPC_CAPABILITY, SPC_LIMITS, SPC_VIOLATIONS
 from spc_platform.contracts.validate import rule_failures
+from spc_platform.errors import ContractError
 from spc_platform.site.model import BaselinePolicy
-from spc_platform.spc.capability import capability
+from spc_platform.spc.capability import capability, capability_study, observed_out_of_specification
 from spc_platform.spc.limits import approve_baselines
 from spc_platform.spc.points import judge
-from spc_platform_tests.unit.spc_frames import DAY, POOLED, START, XBAR_R, make_site, subgroups
+from spc_platform.spc.subgroups import form_subgroups
+from spc_platform_tests.unit.spc_frames import DAY, POOLED, START, XBAR_R, make_site, mask, measurements, subgroups
 
 BOTH_SIDES = {"lsl": 7.0, "target": 10.0, "usl": 14.0}
 QUIET = SPC_VIOLATIONS.empty()
@@ -121,6 +123,25 @@ class TestStability:
     def test_one_signal_on_the_location_panel_makes_it_unstable(self):
         assert self.verdict([*self.quiet, 12.0]) == ("unstable", 1)
 
+    def test_a_false_alarm_among_many_points_leaves_it_stable(self):
+        """200 points: Western Electric flags 1.63 % of a stable chart's points by chance."""
+        frame = subgroups(np.random.default_rng(1).normal(10, 0.1, 200).tolist(), self.site)
+        limits = approve_baselines(NO_LIMITS, frame, self.site)
+        violations = QUIET.select("subgroup_id", "panel", "z").vstack(
+            frame.head(3).select("subgroup_id", panel=pl.lit("location"), z=pl.lit(2.4))
+        )
+        found = capability(frame, violations, limits, self.site).row(0, named=True)
+        assert (found["stability"], found["n_violation_points"], found["signal_share"]) == ("stable", 3, 0.015)
+        assert found["expected_signal_share"] == pytest.approx(0.0163, abs=5e-4)
+
+    def test_more_signals_than_chance_gives_make_it_unstable(self):
+        frame = subgroups(np.random.default_rng(1).normal(10, 0.1, 200).tolist(), self.site)
+        limits = approve_baselines(NO_LIMITS, frame, self.site)
+        violations = QUIET.select("subgroup_id", "panel", "z").vstack(
+            frame.head(16).select("subgroup_id", panel=pl.lit("location"), z=pl.lit(2.4))
+        )
+        assert capability(frame, violations, limits, self.site)["stability"].item() == "unstable"
+
     def test_without_limits_there_is_no_verdict_on_stability(self):
         assert self.verdict(self.quiet, with_limits=False) == ("no_limits", 0)
 
@@ -135,6 +156,73 @@ class TestStability:
         signal = frame.head(1).with_columns(panel=pl.lit("dispersion"))
         violations = QUIET.select("subgroup_id", "panel", "z").vstack(signal.select("subgroup_id", "panel", z=pl.lit(9.0)))
         assert capability(frame, violations, limits, self.site)["stability"].item() == "stable"
+
+
+def measured(values, site, **more):
+    frame = measurements(values, site=site, **more)
+    return form_subgroups(frame, mask(frame), site), frame
+
+
+def test_observed_defects_come_from_the_values_by_their_own_specification():
+    site = make_site(POOLED, specifications=[BOTH_SIDES, {**BOTH_SIDES, "version": 2, "lsl": None, "usl": 10.5}])
+    frame, values = measured(VALUES, site, versions=[None] * 25 + [1] * 50 + [2] * 50)
+    counted = observed_out_of_specification(values.lazy(), site)
+    above = int(np.sum(np.array(VALUES[75:]) > 10.5))
+    assert counted.select("specification_version", "n_values", "n_below_lsl", "n_above_usl").rows() == [
+        (1, 50, 0, 0),
+        (2, 50, None, above),
+    ]
+    found = capability(frame, QUIET, NO_LIMITS, site, values)
+    assert found["observed_ppm_total"].to_list() == [0.0, 1e6 * above / 50]
+    assert found["observed_ppm_below_lsl"].to_list() == [0.0, None]
+    assert capability(frame, QUIET, NO_LIMITS, site)["observed_ppm_total"].to_list() == [None, None]
+
+
+def test_a_declared_distribution_is_fitted_where_the_values_are_given():
+    skewed = np.random.default_rng(5).lognormal(2, 0.3, 300).tolist()
+    site = make_site({**POOLED, "distribution": "lognormal"}, specifications=[{"usl": 25.0, "lsl": 2.0}])
+    frame, values = measured(skewed, site)
+    found = capability(frame, QUIET, NO_LIMITS, site, values).row(0, named=True)
+    one = capability_study(skewed, usl=25.0, lsl=2.0, distribution="lognormal")
+    for name in ("fit_statistic", "fit_p_value", "x_99865", "pp_percentile", "ppk_percentile", "expected_ppm_total_fitted"):
+        assert found[name] == pytest.approx(one[name], rel=1e-9), name
+    assert found["is_extrapolated"] is True
+    assert found["distribution"] == "lognormal"
+    without = capability(frame, QUIET, NO_LIMITS, site).row(0, named=True)
+    assert without["ppk_percentile"] is None
+    assert "needs the values themselves" in without["reason"]
+
+
+def test_a_declared_distribution_that_the_values_forbid_gives_a_reason_and_stops_no_other_chart():
+    site = make_site({**POOLED, "distribution": "weibull"}, specifications=[{"usl": 25.0}])
+    frame, values = measured([*VALUES, -1.0], site)
+    found = capability(frame, QUIET, NO_LIMITS, site, values).row(0, named=True)
+    assert (found["fit_statistic"], found["is_extrapolated"]) == (None, None)
+    assert "must be positive" in found["reason"]
+    assert found["ppk"] is not None
+
+
+def test_swapped_limits_are_refused_by_name():
+    with pytest.raises(ContractError, match="specification 1 of bore: LSL 14 is not below USL 7") as caught:
+        study(VALUES, specification={"lsl": 14.0, "usl": 7.0})
+    assert caught.value.code == "SPC-345"
+
+
+def test_every_index_of_the_pipeline_is_that_of_the_study_of_the_same_values():
+    found = study(VALUES)
+    one = capability_study(
+        VALUES, sigma_within=found["sigma_within"], nu=found["nu"], **{name: BOTH_SIDES[name] for name in BOTH_SIDES}
+    )
+    for name, value in one.items():
+        if isinstance(value, float) and name in found and not name.startswith("observed"):
+            assert found[name] == pytest.approx(value, rel=1e-10), name
+
+
+def test_a_chart_of_deviations_from_nominal_is_judged_in_the_unit_of_the_specification():
+    plain = study(VALUES, chart=XBAR_R)
+    deviations = study(VALUES, chart={**XBAR_R, "chart": "dnom"})
+    for name in ("mean", "cpk", "ppk", "cpm", "ppk_unmasked"):
+        assert deviations[name] == pytest.approx(plain[name], rel=1e-12), name
 
 
 def test_a_long_gap_does_not_enter_the_moving_range_of_a_study():
