@@ -8,8 +8,7 @@ with version as (
             when chart = 'z_mr' then 1
             when chart = 'c' then sigma * sqrt(mu)
         end as location_error,
-        case chart when 'z_mr' then 0 when 'np' then null when 'cusum' then null when 'g' then null when 't' then null else mu end
-            as location_cl
+        case when chart = 'z_mr' then 0 when chart not in ('np', 'cusum', 'g', 't') then mu end as location_cl
     from {{ ref('stg_lake__spc_limits') }}
 )
 
