@@ -198,11 +198,11 @@ def between_sigma(sigma_means: npt.ArrayLike, sigma_within: npt.ArrayLike, n_bar
 def within_sigma(ordered: pl.DataFrame, by: Sequence[str], gap_h: float | None = None, *, mr_span: int = 2) -> pl.DataFrame:
     """Mean, M2, sigma within with its degrees of freedom, sigma of the means and overall s of each group.
 
-    ``ordered``: rows of subgroups sorted by ``by`` and time with n_observed, mean, m2, range, s and ``estimator``
-    (one of ``ESTIMATORS`` per group); ``segment`` (whole numbers) changes where nothing may reach across. Optional:
-    ``included`` (false leaves a subgroup out and breaks the moving ranges on both sides of it), ``mr_span`` (values
-    of a moving range, one per group; else the parameter). Without ``segment``, ``gap_h`` hours between subgroup_end_at
-    and the next subgroup_at break.
+    ``ordered``: rows of subgroups sorted by ``by`` and time with n_observed, mean, m2, range (may be absent without rbar), s
+    (without sbar) and ``estimator`` (one of ``ESTIMATORS`` per group); ``segment`` (whole numbers) changes where nothing
+    may reach across. Optional: ``included`` (false leaves a subgroup out and breaks the moving ranges on both sides of
+    it), ``mr_span`` (values of a moving range, one per group; else the parameter). Without ``segment``, ``gap_h`` hours
+    between subgroup_end_at and the next subgroup_at break.
 
     One row per group in the same order: ``by``, the chart's ids where there are any, estimator, n_subgroups,
     n_observed, n_harmonic (harmonic mean of the sizes), mean, m2, sigma_within (null when nothing carries
@@ -218,7 +218,7 @@ def within_sigma(ordered: pl.DataFrame, by: Sequence[str], gap_h: float | None =
         raise ContractError(
             f"unknown estimator {', '.join(sorted(map(str, unknown)))} in the characteristics; use one of {known}"
         )
-    rows, seen = ordered, _seen(ordered, _breaks(ordered, by, gap_h), mr_span)
+    rows, seen = ordered, _seen(ordered, _breaks(ordered, by, gap_h), mr_span, used)
     if "included" in ordered.columns and not ordered["included"].all():
         rows, seen = ordered.filter("included"), seen.of(ordered["included"].fill_null(value=False).to_numpy())
     if rows.is_empty():
@@ -229,11 +229,15 @@ def within_sigma(ordered: pl.DataFrame, by: Sequence[str], gap_h: float | None =
     return _groups(rows, by, spans, seen)
 
 
-def _seen(ordered: pl.DataFrame, is_first: Flags, mr_span: int) -> Rows:
+def _seen(ordered: pl.DataFrame, is_first: Flags, mr_span: int, used: set[str]) -> Rows:
     """The subgroups as estimators see them, with what reaches back to the rows before."""
     span: Ints = ordered["mr_span"].to_numpy() if "mr_span" in ordered.columns else np.asarray(mr_span, dtype=np.int64)
     moving = moving_range(ordered, is_first, span)
-    n, spread, s, m2, mean = (_array(ordered[name]) for name in ("n_observed", "range", "s", "m2", "mean"))
+    n, m2, mean = (_array(ordered[name]) for name in ("n_observed", "m2", "mean"))
+    spread, s = (
+        _array(ordered[name]) if name in ordered.columns or estimator in used else np.broadcast_to(np.nan, ordered.height)
+        for name, estimator in (("range", "rbar"), ("s", "sbar"))
+    )
     step = np.full(ordered.height, np.nan)
     np.subtract(mean[1:], mean[:-1], out=step[1:])
     np.abs(step, out=step)

@@ -15,8 +15,8 @@ from rich.console import Console
 from spc_platform.settings import REPOSITORY
 from spc_platform_tests.bench.result import Result
 
-NAMES = ("orchestrated", "backfill", "memory", "ingest", "kernels", "demo")
-PACKAGES = ("dagster", "polars", "duckdb", "pyarrow", "numpy", "great-expectations", "dbt-core")
+NAMES = ("orchestrated", "backfill", "memory", "ingest", "kernels", "statistics", "demo")
+PACKAGES = ("dagster", "polars", "duckdb", "pyarrow", "numpy", "pandas", "great-expectations", "dbt-core")
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 
 READING = """# Benchmarks

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 
 from spc_platform_tests.bench.folders import plant, scratch, settings
-from spc_platform_tests.bench.result import Figures, Result, number
+from spc_platform_tests.bench.result import Figures, Result, forget_peak_mb, number, peak_mb
 
 PAGES = (10, 100, 400)
 PAGE_SIZE = 1000
@@ -40,17 +40,10 @@ def land_and_measure(data: str, pages: str) -> None:
     telemetry = tuple(each for each in config.resources if each.name == "telemetry")
     config = replace(config, resources=telemetry, pagination={**config.pagination, "page_size": PAGE_SIZE})
     source = _FirstPages(open_source(config, workspace.settings), int(pages))
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the high-water mark of importing is forgotten
-    before = _peak_mb()
+    before = forget_peak_mb()
     report = land_source(source, workspace.site, workspace.landing, workspace.ledger)  # type: ignore[arg-type]
     said = {"pages": report.pages, "records": report.records, "bytes": report.bytes, "seconds": report.seconds}
-    sys.stdout.write(json.dumps({**said, "before_mb": before, "peak_mb": _peak_mb()}) + "\n")
-
-
-def _peak_mb() -> float:
-    """Peak resident memory of this program. ru_maxrss would also count what its parent held when it was forked."""
-    with Path("/proc/self/status").open() as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
+    sys.stdout.write(json.dumps({**said, "before_mb": before, "peak_mb": peak_mb()}) + "\n")
 
 
 def _child(pages: int) -> dict[str, float]:

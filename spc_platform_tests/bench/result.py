@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -75,6 +76,18 @@ def side_by_side(calls: dict[str, Callable[[], object]], repetitions: int = 3) -
         for name in list(calls)[:: -1 if repetition % 2 else 1]:
             taken[name].append(timed(calls[name]))
     return {name: median(timings) for name, timings in taken.items()}
+
+
+def forget_peak_mb() -> float:
+    """Forget the high-water mark of resident memory so far; gives what the program holds now, in MB."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    return peak_mb()
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this program. ru_maxrss would also count what its parent held when it was forked."""
+    with Path("/proc/self/status").open() as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
 def number(value: float) -> str:
