@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from spc_platform.contracts.charts import CHARTS, TIME_WEIGHTED
+from spc_platform.contracts.charts import CHARTS, LOCATION_PANELS, TIME_WEIGHTED
 from spc_platform.contracts.spc import SPC_CAPABILITY
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Site
@@ -26,9 +26,9 @@ from spc_platform.spc.indices import (
 from spc_platform.spc.percentiles import percentile_indices
 from spc_platform.spc.points import site_rule_sets
 from spc_platform.spc.rule_sets import Rule, allowed
-from spc_platform.spc.sequence import CHART, Floats, Spans, chart_order, first_of_segment, merge
+from spc_platform.spc.sequence import CHART, Flags, Floats, Spans, chart_order, first_of_segment, merge
 from spc_platform.spc.sigma import within_sigma
-from spc_platform.spc.stability import CHANCE, chance_of_signals, signals_by_chance
+from spc_platform.spc.stability import CHANCE, chance_of_signals, chance_of_spread_signals, signals_by_chance
 
 __all__ = ["capability", "capability_study", "interval_of_cp", "interval_of_cpk", "observed_out_of_specification"]
 
@@ -68,9 +68,9 @@ def capability(
 
     Stability: ``no_limits`` without a limit version of the chart; ``unstable`` when chance explains the signals of the
     location panel with a probability below 1 % (by their number or by the farthest, see ``stability``; on charts with a
-    memory, EWMA, CUSUM and moving average, with any signal); ``too_few_points`` below the policy's baseline size; else
-    ``stable``. Raises ``ContractError`` SPC-345 for a specification whose LSL is not below its USL, SPC-346 for an
-    impossible confidence.
+    memory, EWMA, CUSUM and moving average, with any signal), or the number of those of the dispersion panel;
+    ``too_few_points`` below the policy's baseline size; else ``stable``. Raises ``ContractError`` SPC-345 for a
+    specification whose LSL is not below its USL, SPC-346 for an impossible confidence.
     """
     check_confidence(site.policies.confidence)
     ordered = chart_order(subgroups.filter(pl.col("specification_version").is_not_null()), site)
@@ -157,14 +157,15 @@ def _unmasked(ordered: pl.DataFrame, spans: Spans) -> dict[str, pl.Series]:
 
 
 def _signals(ordered: pl.DataFrame, violations: pl.DataFrame, spans: Spans) -> dict[str, pl.Series]:
-    """Points of the location panel that signal in each span, and the farthest of them."""
-    flagged = violations.filter(pl.col("panel") == "location").group_by("subgroup_id").agg(z=pl.col("z").abs().max())
-    joined = ordered.select("subgroup_id").join(
-        flagged.with_columns(is_flagged=pl.lit(value=True)), on="subgroup_id", how="left", maintain_order="left"
+    """Points that signal in each span, of the location and of the spread, and the farthest of the location."""
+    is_location = pl.col("panel").is_in(list(LOCATION_PANELS))
+    flagged = violations.group_by("subgroup_id").agg(
+        z=pl.col("z").filter(is_location).abs().max(), location=is_location.any(), spread=(~is_location).any()
     )
-    points = spans.count(joined["is_flagged"].fill_null(value=False).to_numpy())
+    joined = ordered.select("subgroup_id").join(flagged, on="subgroup_id", how="left", maintain_order="left")
+    location, spread = (spans.count(joined[name].fill_null(value=False).to_numpy()) for name in ("location", "spread"))
     farthest = np.maximum.reduceat(joined["z"].fill_null(0.0).to_numpy(), spans.starts)
-    return {"n_violation_points": pl.Series(points), "largest_z": pl.Series(farthest)}
+    return {"n_violation_points": pl.Series(location), "n_spread_points": pl.Series(spread), "largest_z": pl.Series(farthest)}
 
 
 def _with_stability(study: pl.DataFrame, limits: pl.DataFrame, site: Site) -> pl.DataFrame:
@@ -180,12 +181,13 @@ def _with_stability(study: pl.DataFrame, limits: pl.DataFrame, site: Site) -> pl
     study = study.join(by_chance, on=["chart", "rule_set", "k"], how="left", maintain_order="left")
     names = ("n_subgroups", "n_violation_points", "largest_z", "expected_signal_share", "spread")
     chance = chance_of_signals(*(study[name].cast(pl.Float64).to_numpy() for name in names))
+    by_location = (chance < CHANCE) | (np.isnan(chance) & (study["n_violation_points"] > 0).to_numpy())
     policy = site.policies.baseline
     few = pl.when(pl.col("subgroup_size") == 1).then(policy.individuals).otherwise(policy.subgroups)
     verdict = (
         pl.when(pl.col("has_limits").is_null())
         .then(pl.lit("no_limits"))
-        .when(pl.Series((chance < CHANCE) | (np.isnan(chance) & (study["n_violation_points"] > 0).to_numpy())))
+        .when(pl.Series(by_location | _spread_is_unstable(study)))
         .then(pl.lit("unstable"))
         .when(pl.col("n_subgroups") < few)
         .then(pl.lit("too_few_points"))
@@ -196,6 +198,19 @@ def _with_stability(study: pl.DataFrame, limits: pl.DataFrame, site: Site) -> pl
         signal_share=pl.col("n_violation_points") / pl.col("n_subgroups"),
         expected_signal_share=pl.col("expected_signal_share").fill_nan(None),
     )
+
+
+def _spread_is_unstable(study: pl.DataFrame) -> Flags:
+    """Whether chance explains the signals of the dispersion panel with a probability below ``CHANCE``."""
+    panels = {name: kind.panels[1] for name, kind in CHARTS.items() if len(kind.panels) > 1 and name not in TIME_WEIGHTED}
+    statistic = study["chart"].replace_strict({name: panel.statistic for name, panel in panels.items()}, default=None)
+    chance = np.ones(study.height)
+    size = np.where(statistic == "mr", 2, np.maximum(study["subgroup_size"].to_numpy(), 2))
+    k, points, signals = (study[name].cast(pl.Float64).to_numpy() for name in ("k", "n_subgroups", "n_spread_points"))
+    for name in statistic.drop_nulls().unique():
+        rows = (statistic == name).fill_null(value=False).to_numpy()
+        chance[rows] = chance_of_spread_signals(name, size[rows], k[rows], points[rows], signals[rows])
+    return np.asarray(chance < CHANCE, dtype=np.bool_)
 
 
 def _by_chance(chart: str, rules: tuple[Rule, ...], k: float) -> tuple[float, float]:

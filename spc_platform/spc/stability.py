@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from spc_platform.spc.limit_rates import limit_alarm_rate
 from spc_platform.spc.rules import Rule, evaluate
 from spc_platform.spc.sequence import Flags, Floats
 
@@ -78,3 +79,17 @@ def is_unstable(
     """True where chance explains the signals with a probability below ``CHANCE``; arguments of ``chance_of_signals``."""
     share, spread = signals_by_chance(tuple(rules), width)
     return np.asarray(chance_of_signals(points, signals, largest_z, share, spread) < CHANCE, dtype=np.bool_)
+
+
+def chance_of_spread_signals(
+    statistic: str, size: npt.ArrayLike, width: npt.ArrayLike, points: npt.ArrayLike, signals: npt.ArrayLike
+) -> Floats:
+    """Probability that a stable spread lies beyond its limits at least so often, per chart.
+
+    ``statistic``: r, s or mr; ``size``: its subgroup size or span; ``width``: k of the limits. The rate is that of the
+    statistic's own distribution (``limit_alarm_rate``); one far value flags two moving ranges.
+
+    >>> chance_of_spread_signals("r", 5, 3.0, [25, 25], [0, 2]).round(4).tolist()
+    [1.0, 0.0123]
+    """
+    return chance_of_signals(points, signals, 0.0, limit_alarm_rate(statistic, size, width), 2.0 if statistic == "mr" else 1.0)

@@ -16,6 +16,7 @@ from spc_platform.spc.fitness import Samples, chart_fitness
 from spc_platform.spc.rule_sets import Rule, allowed
 from spc_platform.spc.sequence import Spans
 from spc_platform.spc.sigma import between_sigma
+from spc_platform.spc.stability import CHANCE, chance_of_spread_signals
 from spc_platform.spc.study_plan import Plan
 from spc_platform.spc.study_samples import observed_samples
 
@@ -211,4 +212,19 @@ def _capability(
         plan.k,
         individuals=chart.name in INDIVIDUAL_CHARTS,
     )
+    if _spread_is_unstable(points, signals, plan):
+        stability["stability"] = "unstable"
     return {**stability, **found}
+
+
+def _spread_is_unstable(points: pl.DataFrame, signals: pl.DataFrame, plan: Plan) -> bool:
+    """Whether chance does not explain the signals of a dispersion panel, at its usual n."""
+    for panel in CHARTS[plan.chart].panels:
+        own = points.filter((pl.col("panel") == panel.name) & pl.col("z").is_not_null())
+        if panel.name in LOCATION_PANELS or own.is_empty():
+            continue
+        flagged = signals.filter(pl.col("panel") == panel.name)["point"].n_unique()
+        size = np.median(own["n_observed"].to_numpy())
+        if float(chance_of_spread_signals(panel.statistic, size, plan.k, own.height, flagged)) < CHANCE:
+            return True
+    return False
