@@ -229,9 +229,9 @@ def _parameters(samples: pl.DataFrame, plan: Plan, chart: Chart) -> pl.DataFrame
 def _of_parts(samples: pl.DataFrame, plan: Plan) -> pl.DataFrame:
     if "part" not in samples.columns or samples["part"].null_count():
         raise ContractError("a Z-MR chart needs the part of each row; name its column", code=BAD_VALUES)
-    rows = observed_samples(samples)
+    rows = samples
     found = z_mr_parameters(
-        rows["mean"].to_numpy(),
+        rows["mean"].cast(pl.Float64).fill_null(np.nan).to_numpy(),
         rows["part"].rank("dense").cast(pl.Int64).to_numpy(),
         starts(rows, ["segment", "part"]),
         Spans.from_first(starts(rows, ["stage_number"])),
