@@ -91,8 +91,8 @@ L1,work_center,{site_id},Line 1
 L1-LATHE,work_unit,L1,Lathe
 """,
     "characteristics": """\
-characteristic_id,equipment_id,description,unit,chart,subgrouping,subgroup_size,estimator,rule_set,sensor_min,sensor_max,iqr_multiplier,hampel_window,hampel_multiplier
-SHAFT-DIA,L1-LATHE,Shaft diameter,mm,xbar_r,consecutive,5,rbar,western_electric,0,100,3.0,,
+characteristic_id,equipment_id,description,unit,chart,subgrouping,subgroup_size,estimator,rule_set,counted,weight,span,reference,decision,head_start,distribution,sensor_min,sensor_max,iqr_multiplier,hampel_window,hampel_multiplier
+SHAFT-DIA,L1-LATHE,Shaft diameter,mm,xbar_r,consecutive,5,rbar,western_electric,,,,,,,,0,100,3.0,,
 """,
     "specifications": """\
 characteristic_id,version,effective_from,effective_to,lsl,target,usl,unit,resolution
