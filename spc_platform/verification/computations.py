@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from spc_platform.contracts.production import OEE_ELEMENTS
-from spc_platform.spc import constants, gauge, hypothesis, run_lengths, weighted_run_lengths
+from spc_platform.spc import constants, distributions, gauge, hypothesis, indices, run_lengths, weighted_run_lengths
 from spc_platform.spc.bias_linearity import linearity
 from spc_platform.spc.rule_sets import RULE_SETS, select
 from spc_platform.spc.rules import SIDES, evaluate
@@ -56,7 +56,8 @@ def merged_subgroups(data_set: str, size: int) -> Figures:
     spans = Spans(np.arange(0, len(values), size), len(values))
     found = subgroup_statistics(values, np.ones(len(values), dtype=np.bool_), spans)
     whole = Spans(np.array([0]), len(spans.starts))
-    n, mean, m2 = merge(*(found[name].astype(np.float64) for name in ("n_observed", "mean", "m2")), whole)
+    each, centre, squares = (found[name].astype(np.float64) for name in ("n_observed", "mean", "m2"))
+    n, mean, m2 = merge(each, centre, squares, whole)
     return {"mean": mean[0], "sd": np.sqrt(m2[0] / (n[0] - 1))}
 
 
@@ -128,6 +129,32 @@ def mewma_run_length(p: int, weight: float, limit: float, shifts: Sequence[float
         "arl": [of(p, weight, limit, shift) for shift in shifts],
         "limit": weighted_run_lengths.mewma_limit(p, weight, arl0),
     }
+
+
+def interval_of_index(index: str, value: float, nu: float, n: float) -> Figures:
+    """95 % interval of a capability index."""
+    one, freedom = np.array(value), np.array(nu)
+    low, high = (
+        indices.interval_of_cp(one, freedom, 0.95)
+        if index == "cp"
+        else indices.interval_of_cpk(one, np.array(n), freedom, 0.95)
+    )
+    return {"low": low, "high": high}
+
+
+def indices_of_summary(
+    mean: float, sigma: float, n: float, nu: float, lsl: float, usl: float, target: float = float("nan")
+) -> Figures:
+    """All indices, intervals and expected defects of a process of which mean and sigma are known."""
+    m, s, size, freedom, low, aim, high = (np.array([float(value)]) for value in (mean, sigma, n, nu, lsl, target, usl))
+    found = indices.indices(m, s, s, size, freedom, low, aim, high)
+    return {name: value[0] for name, value in found.items()}
+
+
+def fitted(values: Sequence[float], distribution: str) -> Figures:
+    """Parameters of a distribution fitted by maximum likelihood."""
+    found = distributions.fit(values, distribution).parameters
+    return found | {"log_scale": float(np.log(found["scale"]))}
 
 
 def crossed_gauge(values: Sequence[Sequence[float]], appraisers: Sequence[str], method: str) -> Figures:
@@ -222,6 +249,9 @@ COMPUTATIONS: dict[str, Callable[..., Figures]] = {
     "cusum_decision": cusum_decision,
     "ewma_run_length": ewma_run_length,
     "mewma_run_length": mewma_run_length,
+    "interval_of_index": interval_of_index,
+    "indices_of_summary": indices_of_summary,
+    "fitted": fitted,
     "crossed_gauge": crossed_gauge,
     "gauge_linearity": gauge_linearity,
     "hypothesis_test": hypothesis_test,
