@@ -70,3 +70,16 @@ def test_the_plant_knows_its_truth_without_the_code_that_is_judged_by_it() -> No
     for path in modules("plant"):
         layers = {module.split(".")[1] for module in imports(path) if module.startswith("spc_platform.") and module.count(".")}
         assert not layers & {"spc", "production", "prepare", "engine", "lake"}, path
+
+
+@pytest.mark.parametrize("path", modules("verification"), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_reference_cases_judge_the_core_and_nothing_above_it(path: Path) -> None:
+    names = imports(path)
+    layers = {module.split(".")[1] for module in names if module.startswith("spc_platform.") and module.count(".")}
+    assert layers <= {*CORE, "errors", "verification"}, path
+    assert not {module.split(".")[0] for module in names} & FORBIDDEN_IN_CORE, path
+
+
+def test_the_core_does_not_know_its_reference_cases() -> None:
+    for path in modules(*CORE):
+        assert not {module for module in imports(path) if module.startswith("spc_platform.verification")}, path
