@@ -131,11 +131,12 @@ def merge(n: Floats, mean: Floats, m2: Floats, spans: Spans) -> tuple[Floats, Fl
     total = spans.total(n)
     deviation = np.subtract(filled, shift, out=shift)
     with np.errstate(invalid="ignore", divide="ignore"):
-        centre = spans.total(n * deviation) / total
+        weighted = n * deviation
+        centre = spans.total(weighted) / total
     deviation -= spans.expand(np.nan_to_num(centre))
-    squares = n * deviation
-    squares *= deviation
-    return total, first + centre, spans.total(m2) + spans.total(squares)
+    np.multiply(n, deviation, out=weighted)
+    weighted *= deviation
+    return total, first + centre, spans.total(m2) + spans.total(weighted)
 
 
 def _finite_or_zero(values: Floats) -> Floats:

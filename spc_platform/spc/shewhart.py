@@ -30,7 +30,7 @@ def shewhart_panel(statistic: str, value: Floats, n: Ints, mu: Floats, sigma: Fl
     match statistic:
         case "xbar" | "x":
             with np.errstate(divide="ignore"):
-                centre, error, floor = mu, sigma / np.sqrt(n), None
+                centre, error, floor = mu, sigma / of_sizes(np.sqrt, n, smallest=0), None
         case "median":
             centre, error, floor = mu, sigma * of_sizes(median_error, n, smallest=1), None
         case "r" | "mr":

@@ -296,7 +296,7 @@ def _groups(rows: pl.DataFrame, by: Sequence[str], spans: Spans, seen: Rows) -> 
         {
             "n_subgroups": spans.sizes,
             "n_observed": total.astype(np.int64),
-            "n_harmonic": spans.sizes / spans.total(1.0 / n),
+            "n_harmonic": spans.sizes / spans.total(of_sizes(lambda n: 1.0 / n, seen.n, smallest=0)),
             "mean": mean,
             "m2": m2,
             "sigma_within": sigma,

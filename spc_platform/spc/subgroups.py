@@ -20,7 +20,8 @@ from spc_platform.spc.sequence import CHART, Flags, Floats, Ints, Spans, middle
 BLOCK_VALUES = 1 << 15
 """Values that are reduced at a time: they and their deviations stay in a core's second-level cache."""
 
-_NAMES = ("mean", "minimum", "maximum", "median")
+_ENDS = frozenset(("minimum", "maximum", "range"))
+_DISPERSIONS = frozenset(("range", "s"))
 _LARGEST = 1e150
 """Beyond this the square of a deviation overflows."""
 
@@ -169,14 +170,13 @@ def subgroup_statistics(
     value = np.ascontiguousarray(value, dtype=np.float64)
     n = spans.sizes
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is named by its row afterwards
-        moments = _moments(value, spans, "median" in names)
+        moments = _moments(value, spans, names)
     found: dict[str, Floats | Ints] = {"n_observed": n, **{name: moments[name] for name in moments if name in names}}
-    if "range" in names:
-        found["range"] = moments["maximum"] - moments["minimum"]
-        found["range"][n == 1] = np.nan
     if "s" in names:
         found["s"] = np.sqrt(moments["m2"] / np.maximum(n - 1, 1))
-        found["s"][n == 1] = np.nan
+    single = n == 1
+    for name in _DISPERSIONS & found.keys() if single.any() else ():
+        found[name][single] = np.nan
     if kept is None or kept.all():
         return {**found, "n_masked": np.zeros_like(n), "mean_unmasked": moments["mean"], "m2_unmasked": moments["m2"]}
     masked = np.flatnonzero(~kept)
@@ -196,18 +196,18 @@ def _unmasked(value: Floats, kept: Flags, spans: Spans, n_masked: Ints, moments:
         chosen = np.zeros(len(n_masked), dtype=np.bool_)
         chosen[touched] = True
         rows = value[kept & np.repeat(chosen, spans.sizes)]
-        again = _moments(rows, Spans(np.cumsum(n_kept) - n_kept, len(rows)), ordered=False)
+        again = _moments(rows, Spans(np.cumsum(n_kept) - n_kept, len(rows)), ())
         mean[touched], m2[touched] = again["mean"], again["m2"]
     return {"mean_unmasked": mean, "m2_unmasked": m2}
 
 
-def _moments(value: Floats, spans: Spans, ordered: bool) -> dict[str, Floats]:
-    """Mean, m2, minimum, maximum and, if ``ordered``, median per span; every size has one way to be computed."""
-    n, names = spans.sizes, _NAMES if ordered else _NAMES[:-1]
+def _moments(value: Floats, spans: Spans, names: Collection[str]) -> dict[str, Floats]:
+    """Mean and m2, and of minimum, maximum, range and median what is wanted; every size has one way to be computed."""
+    n, wanted = spans.sizes, ["mean", *(name for name in ("minimum", "maximum", "median", "range") if name in names), "m2"]
     if len(n) == len(value):  # individuals: 0, and NaN of what is not finite
-        found = {**dict.fromkeys(names, value), "m2": value - value}
+        found = {name: value - value if name in ("m2", "range") else value for name in wanted}
     else:
-        found = {name: np.empty(len(n)) for name in (*names, "m2")}
+        found = {name: np.empty(len(n)) for name in wanted}
         narrow = n <= WIDEST_COLUMN
         for size in np.flatnonzero(np.bincount(n if narrow.all() else n[narrow])).tolist():
             at = np.flatnonzero(n == size)
@@ -245,12 +245,18 @@ def _narrow(value: Floats, starts: Ints, size: int, at: Ints, found: dict[str, F
         residue = _sum_of_rows(deviation)
         deviation *= deviation
         found["m2"][to] = np.maximum(_sum_of_rows(deviation) - residue * residue / size, 0.0)
-        if "median" not in found:
-            found["minimum"][to], found["maximum"][to] = _ends_of_rows(block)
-            continue
-        _sort_rows(block)
-        found["minimum"][to], found["maximum"][to] = block[0], block[-1]
-        found["median"][to] = block[size // 2] if size % 2 else middle(block[size // 2 - 1], block[size // 2])
+        if "median" in found:
+            _sort_rows(block)
+            found["median"][to] = block[size // 2] if size % 2 else middle(block[size // 2 - 1], block[size // 2])
+            _set_ends(found, to, block[0], block[-1])
+        elif _ENDS & found.keys():
+            _set_ends(found, to, *_ends_of_rows(block))
+
+
+def _set_ends(found: dict[str, Floats], to: Ints | slice, low: Floats, high: Floats) -> None:
+    """Put the smallest and the largest values, or their difference, where they are wanted."""
+    for name in _ENDS & found.keys():
+        found[name][to] = low if name == "minimum" else high if name == "maximum" else high - low
 
 
 def _slice(at: Ints) -> Ints | slice:
@@ -274,7 +280,8 @@ def _wide(value: Floats, spans: Spans, at: Ints, found: dict[str, Floats]) -> No
     residue = own.total(deviation)
     deviation *= deviation
     found["m2"][at] = np.maximum(own.total(deviation) - residue * residue / sizes, 0.0)
-    found["minimum"][at], found["maximum"][at] = np.minimum.reduceat(rows, own.starts), np.maximum.reduceat(rows, own.starts)
+    if _ENDS & found.keys():
+        _set_ends(found, at, np.minimum.reduceat(rows, own.starts), np.maximum.reduceat(rows, own.starts))
     if "median" in found:
         found["median"][at] = own.median(rows)
 

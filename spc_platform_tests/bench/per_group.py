@@ -10,7 +10,7 @@ from scipy import stats
 
 from spc_platform_tests.bench.many_charts import CONFIDENCE, LSL, SIZE, USL
 
-D2, D3 = 2.32592894727438, 0.864081941099141
+D2, D3 = 2.3259289473, 0.8640819411
 """Mean and standard deviation of the range of five standard normal values, as tables of constants have them."""
 
 Row = tuple[float, ...]
