@@ -102,6 +102,11 @@ def _print(report: Mapping[str, Any]) -> None:
         for reason in dict.fromkeys(result["reason"] for result in missing):
             names = ", ".join(result["id"] for result in missing if result["reason"] == reason)
             console.print(f"not run: {reason}: {names}")
+        cases, figures = statistics["cases"], statistics["figures"]
+        counted = f"{cases['passed']} cases passed, {cases['failed']} failed, {cases['not_run']} not run"
+        console.print(
+            f"statistics: {statistics['status']}: {counted}; {figures['passed']} figures agree, {figures['failed']} do not"
+        )
     console.print(f"files: {lake['status']}{': ' + lake['reason'] if lake['reason'] else ''}")
     if lake["status"] == "passed":
         console.print("every file is as it was committed")

@@ -44,7 +44,7 @@ def range_constants(m: int, g: Sequence[int]) -> Figures:
 
 
 def one_subgroup(data_set: str) -> Figures:
-    """Mean and standard deviation of a StRD set as one subgroup, and its autocorrelation as a chart's fitness."""
+    """Mean and standard deviation of a StRD set as one subgroup."""
     values = strd.load(data_set).values
     found = subgroup_statistics(values, np.ones(len(values), dtype=np.bool_), Spans(np.array([0]), len(values)))
     return {"mean": found["mean"][0], "sd": found["s"][0]}

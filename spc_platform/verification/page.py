@@ -74,7 +74,8 @@ def _statistics(statistics: Mapping[str, Any]) -> Iterable[str]:
         return [f"<p>{_status(statistics['status'])} {escape(statistics['reason'] or '')}</p>"]
     cases, figures = statistics["cases"], statistics["figures"]
     summary = (
-        f"<p>{cases['passed']} cases passed, {cases['failed']} failed, {cases['not_run']} not run; "
+        f"<p>{_status(statistics['status'])} "
+        f"{cases['passed']} cases passed, {cases['failed']} failed, {cases['not_run']} not run; "
         f"{figures['passed'] + figures['failed']} figures compared, {figures['failed']} of them failed.</p>"
     )
     head = ["Subject", "Cases", "Passed", "Failed", "Not run", "Figures", "Agree"]

@@ -81,7 +81,7 @@ def _version(name: str) -> str:
 
 
 def _subjects(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Counts per subject in order, and the figure that is nearest to its required digits."""
+    """Counts per subject, in the order of the cases."""
     found = []
     for subject in dict.fromkeys(outcome.case.subject for outcome in outcomes):
         own = [outcome for outcome in outcomes if outcome.case.subject == subject]
