@@ -19,7 +19,7 @@ from spc_platform.spc.sequence import Spans
 from spc_platform.spc.short_run import Pooling, z_mr_parameters, z_values
 from spc_platform.spc.study_plan import Plan, Study, check_plan
 from spc_platform.spc.study_samples import checked_baseline, observed_samples, sample_numbers
-from spc_platform.spc.study_stages import stage_results
+from spc_platform.spc.study_stages import DEVIATIONS, stage_results
 from spc_platform.spc.subgroups import subgroup_statistics
 
 __all__ = ["Plan", "Study", "study"]
@@ -90,7 +90,7 @@ def _of_values(frame: pl.DataFrame, plan: Plan, chart: Chart) -> pl.DataFrame:
     _refuse_unfinite(frame, "value")
     if frame["value"].null_count() == frame.height:
         raise ContractError("there is no value in any row; nothing can be charted", code=BAD_VALUES)
-    if plan.chart in ("dnom", "dnom_i_mr"):
+    if plan.chart in DEVIATIONS:
         frame = _deviations(frame)
     frame = frame.with_columns(sample_number=sample_numbers(frame, plan)).sort("sample_number", maintain_order=True)
     first = frame.group_by("sample_number", maintain_order=True).agg(
@@ -314,6 +314,8 @@ def _warnings(frame: pl.DataFrame, samples: pl.DataFrame, plan: Plan, chart: Cha
     advised = MINIMUM_INDIVIDUALS if chart.name in INDIVIDUAL_CHARTS else MINIMUM_SUBGROUPS
     if plan.mu is None and entering.height < advised:
         found.append(f"limits rest on {entering.height} subgroups, {advised} are advised")
+    if plan.chart in DEVIATIONS and frame["nominal"].n_unique() > 1 and (plan.lsl is not None or plan.usl is not None):
+        found.append("no capability: LSL and USL hold for one nominal, the file has several; judge each part by itself")
     if empty := samples.filter(pl.col("n_observed") == 0)["sample"].to_list():
         found.append(f"without a value and without a point: {', '.join(empty[:5])}{' ...' if len(empty) > 5 else ''}")
     sizes = samples.filter(pl.col("n_observed") > 0)["n_observed"]

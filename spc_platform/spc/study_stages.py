@@ -22,6 +22,9 @@ from spc_platform.spc.study_samples import observed_samples
 
 _LINES = ("cl", "lcl", "ucl")
 
+DEVIATIONS = ("dnom", "dnom_i_mr")
+"""Charts of deviations from nominal; parts with several nominals have several specifications."""
+
 
 def stage_results(
     frame: pl.DataFrame,
@@ -185,6 +188,8 @@ def _capability(
     """
     chart = CHARTS[plan.chart]
     if chart.data != "values" or (plan.lsl is None and plan.usl is None) or chart.name == "z_mr":
+        return None
+    if chart.name in DEVIATIONS and frame["nominal"].n_unique() > 1:
         return None
     whole = chart_parameters(observed_samples(rows.drop("included")), ["stage_number"]).row(0, named=True)
     observed = rows.filter(pl.col("n_observed") > 0)

@@ -241,6 +241,14 @@ def test_rules_of_a_set_that_a_chart_does_not_allow_are_left_out_with_the_reason
         assert f"nelson_{number} " not in left_out
 
 
+def test_one_specification_does_not_judge_parts_of_several_nominals():
+    several = study(values(NUMBERS, nominal=[10.0] * 6 + [9.0] * 6), Plan("dnom_i_mr", lsl=5.0, usl=15.0))
+    assert several.stages[0]["capability"] is None
+    assert any("several" in warning for warning in several.warnings)
+    one = study(values(NUMBERS, nominal=[10.0] * 12), Plan("dnom_i_mr", lsl=5.0, usl=15.0)).stages[0]
+    assert one["capability"]["cp"] == pytest.approx(10 / 6 / one["sigma"], rel=1e-12)
+
+
 def test_a_part_without_a_pair_has_no_z_and_a_reason():
     result = study(values([10.0, 11.0, 12.0, 50.0, 10.5, 11.5], part=["a", "a", "a", "b", "a", "a"]), Plan("z_mr"))
     assert "part b" in result.stages[0]["reason"]
