@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 import polars as pl
 
-from spc_platform.engine.step import CheckSpec, Input, Outcome, Step
+from spc_platform.engine.step import Input, Outcome, Step
 from spc_platform.engine.steps.common import dated, outcome, own
 from spc_platform.engine.steps.spc import SAMPLES, read_samples
 from spc_platform.engine.workspace import Workspace
@@ -15,8 +15,6 @@ from spc_platform.spc.alarm_budget import plant_alarm_budget
 from spc_platform.spc.fitness import pipeline_fitness
 from spc_platform.spc.phases import drift, running_candidates, shadow
 from spc_platform.spc.vectors import approve_vector_baselines, form_vectors, judge_vectors
-
-FIT = CheckSpec("fit", "No chart is unfit: its limits would mislead.", blocking=False)
 
 
 def _dates(workspace: Workspace, *tables: str) -> list[tuple[str, date | None]]:
@@ -52,16 +50,9 @@ def _vector_points(workspace: Workspace, production_date: date) -> Iterator[Outc
 def _fitness(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
     subgroups = read_samples(workspace)
     frame = pipeline_fitness(subgroups, workspace.lake.read("spc_limit_estimates"), workspace.site)
-    unfit = frame.filter(pl.col("verdict") == "unfit")
-    named = ", ".join(
-        f"{row[0]} on {row[1]} ({row[2]})" for row in unfit.select("characteristic_id", "equipment_id", "reasons").rows()
-    )
-    check = FIT.verdict(
-        passed=unfit.is_empty(), description=f"{unfit.height} of {frame.height} charts are unfit: {named or 'none'}"
-    )
     figures = {verdict: frame.filter(pl.col("verdict") == verdict).height for verdict in ("fit", "doubtful", "unfit")}
     inputs = [*_dates(workspace, *SAMPLES), ("spc_limit_estimates", None)]
-    yield outcome(workspace, "spc_chart_fitness", frame, None, inputs, figures=figures, checks=(check,))
+    yield outcome(workspace, "spc_chart_fitness", frame, None, inputs, figures=figures)
 
 
 def _drift(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
@@ -114,14 +105,7 @@ STEPS: tuple[Step, ...] = (
         (Input("spc_vectors", back="carry_days"), Input("spc_vector_limits")),
         dated(_vector_points),
     ),
-    Step(
-        "spc_chart_fitness",
-        "spc",
-        ("spc_chart_fitness",),
-        own(*SAMPLES, "spc_limit_estimates"),
-        _fitness,
-        checks={"spc_chart_fitness": (FIT,)},
-    ),
+    Step("spc_chart_fitness", "spc", ("spc_chart_fitness",), own(*SAMPLES, "spc_limit_estimates"), _fitness),
     Step(
         "spc_limit_drift",
         "spc",
