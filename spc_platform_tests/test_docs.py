@@ -171,7 +171,7 @@ def test_the_worked_rules_are_a_set_that_the_evaluator_takes() -> None:
     types = {column.name: column.dtype for column in RULES.columns if column.name in ("k", "m", "zone")}
     (rules,) = custom_rules(frame.cast(types)).values()
     assert [rule.name for rule in rules] == ["plant_1", "plant_2", "plant_3", "plant_4"]
-    assert (rules[1].flag, rules[2].side, rules[2].ties, rules[3].reset) == ("window", "above", "ignore", "signal")
+    assert (rules[1].flag, rules[2].side, rules[2].ties, rules[3].on_centre) == ("window", "above", "ignore", "skip")
 
 
 @pytest.mark.parametrize("table", ["characteristics", "multivariate"])
