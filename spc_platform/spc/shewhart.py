@@ -40,8 +40,10 @@ def shewhart_panel(statistic: str, value: Floats, n: Ints, mu: Floats, sigma: Fl
         case _:
             raise ContractError(f"no Shewhart limits for statistic {statistic!r}; use one of {', '.join(SHEWHART)}")
     reach = k * error
-    low = centre - reach
-    return PanelPoints(value, centre, low if floor is None else np.maximum(low, floor), centre + reach, error)
+    low = np.asarray(centre - reach)
+    if floor is not None:
+        np.maximum(low, floor, out=low)
+    return PanelPoints(value, centre, low, np.add(centre, reach, out=reach), error)
 
 
 def moving_ranges(x: Floats, is_first: Flags, span: int = 2) -> Floats:

@@ -155,9 +155,9 @@ def subgroup_statistics(
 ) -> dict[str, Floats | Ints]:
     """Statistics of the values of each span, one array of ``len(spans.starts)`` per name, in the values' unit.
 
-    ``value``: observed values, flat over all subgroups; ``kept``: false where a statistical rule masks the value, None
-    where none is masked; ``names``: those of ``STATISTICS`` that are wanted. Gives n_observed, mean, m2 (sum of squared
-    deviations), range and s (NaN for one value), minimum, maximum, median, n_masked, and mean_unmasked and m2_unmasked
+    ``value``: observed values, flat over all subgroups; ``kept``: false where a statistical rule masks the value;
+    ``names``: those of ``STATISTICS`` that are wanted. Gives n_observed, mean, m2 (sum of squared deviations), range and
+    s (NaN for one value), minimum, maximum, median, and unless ``kept`` is None n_masked, mean_unmasked and m2_unmasked
     of the kept values (NaN where none is). A subgroup's figures depend on its values and their order only, bit for bit,
     never on its neighbours nor on what else is asked for. Raises ``ContractError`` SPC-310 for a value that is not
     finite. Source: the corrected two-pass algorithm about the first value (Chan, Golub, LeVeque 1983), so that a large
@@ -177,7 +177,9 @@ def subgroup_statistics(
     single = n == 1
     for name in _DISPERSIONS & found.keys() if single.any() else ():
         found[name][single] = np.nan
-    if kept is None or kept.all():
+    if kept is None:
+        return found
+    if kept.all():
         return {**found, "n_masked": np.zeros_like(n), "mean_unmasked": moments["mean"], "m2_unmasked": moments["m2"]}
     masked = np.flatnonzero(~kept)
     span_of = np.searchsorted(spans.starts, masked, side="right") - 1

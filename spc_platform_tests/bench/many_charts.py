@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from spc_platform.contracts.charts import CHARTS
-from spc_platform.spc.charting import chart_parameters
+from spc_platform.spc.charting import chart_parameters, starts
 from spc_platform.spc.indices import with_indices
 from spc_platform.spc.panel import PanelPoints
 from spc_platform.spc.rules import RULE_SETS, Signals, evaluate
@@ -21,6 +22,7 @@ from spc_platform.spc.subgroups import consecutive, subgroup_statistics
 from spc_platform_tests.bench.folders import scratch
 
 ROWS = 10_000_000
+PART = 1 << 19
 SIZE = 5
 NEEDED = ["chart_index", "value"]
 LSL, TARGET, USL = 6.0, 10.0, 14.0
@@ -48,9 +50,25 @@ def file_of(charts: int) -> Path:
     return path
 
 
-def limits(path: Path) -> Limits:
-    """From the file to centre, sigma and limits of every subgroup on both panels, and its statistics."""
-    frame = pl.read_parquet(path, columns=NEEDED)
+def whole_charts(path: Path) -> Iterator[pl.DataFrame]:
+    """The file in parts of about half a million rows, none of which ends within a chart."""
+    rest = pl.DataFrame()
+    for batch in pl.scan_parquet(path).select(NEEDED).collect_batches(chunk_size=PART, maintain_order=True):
+        rows = pl.concat([rest, batch]) if rest.height else batch
+        of_last = rows["chart_index"].search_sorted(rows["chart_index"][-1])
+        rest = rows.slice(of_last)
+        if of_last:
+            yield rows.head(of_last)
+    yield rest
+
+
+def limits(path: Path) -> Iterator[Limits]:
+    """From the file to centre, sigma and limits of every subgroup on both panels, part by part."""
+    return map(limits_of, whole_charts(path))
+
+
+def limits_of(frame: pl.DataFrame) -> Limits:
+    """Limits of the charts of one part."""
     chart = frame["chart_index"].to_numpy()
     charts = Spans.from_first(np.append(True, chart[1:] != chart[:-1]))
     subgroups = consecutive(charts, SIZE)
@@ -67,14 +85,13 @@ def limits(path: Path) -> Limits:
     return Limits(samples, parameters, means, shewhart_panel("r", samples["range"].to_numpy(), n, mu, sigma, 3.0))
 
 
-def rules(made: Limits) -> Signals:
+def rules(made: list[Limits]) -> list[Signals]:
     """All eight Nelson rules on the means of every chart."""
-    index = made.samples["chart_index"].to_numpy()
-    return evaluate(made.means.z, np.append(True, index[1:] != index[:-1]), RULE_SETS["nelson"])
+    return [evaluate(part.means.z, starts(part.samples, ["chart_index"]), RULE_SETS["nelson"]) for part in made]
 
 
-def capability(made: Limits) -> pl.DataFrame:
+def capability(made: list[Limits]) -> pl.DataFrame:
     """All indices of every chart with their intervals, from the statistics of its subgroups."""
-    parameters = chart_parameters(made.samples, ["chart_index"])
+    parameters = pl.concat([chart_parameters(part.samples, ["chart_index"]) for part in made])
     study = parameters.with_columns(lsl=pl.lit(LSL), target=pl.lit(TARGET), usl=pl.lit(USL))
     return with_indices(study, CONFIDENCE)
