@@ -5,27 +5,25 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import re
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+import fastexcel
 import polars as pl
-from defusedxml import ElementTree
 
 from spc_platform.errors import ContractError
+from spc_platform.sources.workbook import NUMBER, NoSheetError, read_sheet
 
 SUFFIXES = {".csv": "csv", ".txt": "csv", ".tsv": "csv", ".parquet": "parquet", ".pq": "parquet", ".xlsx": "xlsx"}
 """How a file is read, by the end of its name."""
 
 _SEPARATORS = ("\t", ";", ",")
 _SNIFFED_LINES = 20
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _COMMA_NUMBER = r"^[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?$"
 _NO_NUMBER = ("nan", "inf", "+inf", "-inf", "infinity", "-infinity", "na", "n/a", "null", "none", "-")
-_ERROR_CELL = re.compile(rb'<c r="([A-Z]+[0-9]+)"[^>]*\bt="e"[^>]*>.*?<v>([^<]*)</v>', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class StudyFile:
         return numbers
 
     def _parsed(self, column: str, cells: pl.Series) -> pl.Series:
-        plain = cells.str.contains(_NUMBER)
+        plain = cells.str.contains(NUMBER)
         comma = cells.str.contains(_COMMA_NUMBER) if self.decimal_comma else pl.repeat(False, len(cells), eager=True)
         self._refuse(column, cells, ~(plain | comma).fill_null(value=True))
         pointed = cells.str.contains(".", literal=True) & plain
@@ -234,59 +232,29 @@ def _parquet(name: str, body: bytes, _: str | None) -> tuple[pl.DataFrame, bool]
 
 
 def _xlsx(name: str, body: bytes, sheet: str | None) -> tuple[pl.DataFrame, bool]:
-    import fastexcel
-
     if not zipfile.is_zipfile(io.BytesIO(body)):
         raise ContractError(f"{name}: this is no .xlsx workbook, or a damaged one. Save it again as .xlsx.", code="SPC-380")
     try:
-        book = fastexcel.read_excel(body)
-        if sheet is not None and sheet not in book.sheet_names:
-            raise ContractError(
-                f"{name}: there is no sheet {sheet!r}; its sheets are {', '.join(map(repr, book.sheet_names))}.", code="SPC-380"
-            )
-        chosen = sheet if sheet is not None else book.sheet_names[0]
-        texts = book.load_sheet(chosen, header_row=None, dtypes="string").to_polars()
-        floats = book.load_sheet(chosen, header_row=None, dtypes="float").to_polars()
+        found = read_sheet(body, sheet)
+    except NoSheetError as error:
+        raise ContractError(f"{name}: {error}.", code="SPC-380") from error
     except fastexcel.FastExcelError as error:
         raise ContractError(
             f"{name}: the workbook cannot be read ({str(error).splitlines()[0][:160]}). Save it again as .xlsx.", code="SPC-380"
         ) from error
-    _refuse_formula_errors(name, body, chosen)
-    filled = texts.select(pl.any_horizontal(pl.all().is_not_null())).to_series().arg_true()
-    if filled.is_empty():
-        raise ContractError(f"{name}: sheet {chosen!r} is empty. Name another with --sheet.", code="SPC-381")
-    top = int(filled[0])
-    cells = pl.DataFrame([_exact(texts[column], floats[column]) for column in texts.columns]).slice(top + 1)
-    cells.columns = _names(name, ["" if text is None else str(text) for text in texts.row(top)])
-    return cells, False
-
-
-def _exact(texts: pl.Series, floats: pl.Series) -> pl.Series:
-    """The texts of a column, with every digit of its numbers: the reader rounds numbers that it turns into text."""
-    rounded = texts.str.contains(_NUMBER) & (texts.cast(pl.Float64, strict=False) != floats)
-    exact = pl.when(rounded.fill_null(value=False)).then(floats.cast(pl.String)).otherwise(texts)
-    return pl.select(exact.alias(texts.name)).to_series()
-
-
-def _refuse_formula_errors(name: str, body: bytes, sheet: str) -> None:
-    """Raises SPC-385 at a cell such as ``#DIV/0!``, which the reader would pass over as if it were empty."""
-    with zipfile.ZipFile(io.BytesIO(body)) as archive:
-        relations = {
-            node.get("Id"): node.get("Target", "")
-            for node in ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels"))
-        }
-        book = ElementTree.fromstring(archive.read("xl/workbook.xml"))
-        named = next(node for node in book.iter() if node.tag.endswith("}sheet") and node.get("name") == sheet)
-        target = next(relations.get(value, "") for key, value in named.attrib.items() if key.endswith("}id"))
-        path = target.lstrip("/") if target.startswith("/") else f"xl/{target}"
-        if path not in archive.namelist():
-            return
-        found = _ERROR_CELL.search(archive.read(path))
-    if found is not None:
-        cell, text = (group.decode() for group in found.groups())
+    if found.failed:
+        cell, text = found.failed[0]
         raise ContractError(
-            f"{name}, sheet {sheet!r}, cell {cell}: the formula gives {text!r}. Correct it, or empty the cell.", code="SPC-385"
+            f"{name}, sheet {found.name!r}, cell {cell}: the formula gives {text!r}. Correct it, or empty the cell.",
+            code="SPC-385",
         )
+    filled = found.cells.select(pl.any_horizontal(pl.all().is_not_null())).to_series().arg_true()
+    if filled.is_empty():
+        raise ContractError(f"{name}: sheet {found.name!r} is empty. Name another with --sheet.", code="SPC-381")
+    top = int(filled[0])
+    cells = found.cells.slice(top + 1)
+    cells.columns = _names(name, ["" if text is None else str(text) for text in found.cells.row(top)])
+    return cells, False
 
 
 def _without_blank_rows(cells: pl.DataFrame) -> tuple[pl.DataFrame, int]:

@@ -8,7 +8,6 @@ import io
 import re
 from typing import Any
 
-import fastexcel
 import polars as pl
 
 from spc_platform.contracts.raw import DECODED_DTYPES, PAYLOAD
@@ -16,6 +15,7 @@ from spc_platform.contracts.table import UTC as UTC_DTYPE
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Resource
 from spc_platform.sources.identity import content_names
+from spc_platform.sources.workbook import read_sheet
 
 LAYOUTS = ("long", "wide", "matrix")
 
@@ -68,8 +68,7 @@ def _cells(resource: Resource, body: bytes) -> pl.DataFrame:
     header_row = int(options.get("header_row", 0))
     try:
         if resource.format == "xlsx":
-            sheet = fastexcel.read_excel(body).load_sheet(options.get("sheet", 0), header_row=None, dtypes="string")
-            grid = sheet.to_polars()
+            grid = read_sheet(body, options.get("sheet")).cells
             header_row = _header_row(grid, options) if "header_cell" in options else header_row
             header, frame = grid.row(header_row), grid.slice(header_row + 1)
             names = [str(name).strip() if name is not None else f"column_{index}" for index, name in enumerate(header)]

@@ -1,8 +1,6 @@
 """Files of a study: what is read, and that each thing that is wrong names its place and its remedy."""
 
-import io
 import math
-import zipfile
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +8,7 @@ import pytest
 
 from spc_platform.cli.study_file import StudyFile, read
 from spc_platform.errors import ContractError
-from spc_platform_tests.unit.test_tabular import workbook
+from spc_platform_tests.unit.test_tabular import with_row, workbook
 
 
 def written(folder: Path, content: str | bytes, suffix: str = ".csv") -> Path:
@@ -34,14 +32,7 @@ def refused(folder: Path, content: str | bytes, column: str | None = None, suffi
 
 
 def typed_workbook(cells: str) -> bytes:
-    """A workbook whose second row has the given XML cells, as a spreadsheet stores numbers and formula errors."""
-    body = io.BytesIO(workbook([["length", "lot"]]))
-    written_again = io.BytesIO()
-    with zipfile.ZipFile(body) as old, zipfile.ZipFile(written_again, "w") as new:
-        for name in old.namelist():
-            text = old.read(name).decode()
-            new.writestr(name, text.replace("</sheetData>", f'<row r="2">{cells}</row></sheetData>'))
-    return written_again.getvalue()
+    return with_row(cells, ("length", "lot"))
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -11,6 +12,7 @@ import pytest
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Resource
 from spc_platform.sources.tabular import decode
+from spc_platform.sources.workbook import read_sheet
 
 LONG = b"""\
 at,station,name,result,serial
@@ -58,6 +60,15 @@ def workbook(rows: list[list[str | None]]) -> bytes:
         for name, text in files.items():
             archive.writestr(name, text)
     return buffer.getvalue()
+
+
+def with_row(cells: str, header: Sequence[str] = ("result", "part")) -> bytes:
+    """A workbook whose second row has the given XML cells, as spreadsheets store numbers and failed formulas."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(workbook([[*header]]))) as old, zipfile.ZipFile(written, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).decode().replace("</sheetData>", f'<row r="2">{cells}</row></sheetData>'))
+    return written.getvalue()
 
 
 def test_columns_are_mapped_filled_and_typed() -> None:
@@ -174,6 +185,22 @@ def test_a_report_matrix_gives_each_part_its_characteristics() -> None:
     ]
     assert rows["decode_error"].to_list() == [None, None, None, None, "value:NOT_A_NUMBER", None]
     assert rows["measured_at"][3] == datetime(2017, 2, 6, 12, 53, 36, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["0.30000000000000004", "1e-12", "1000000000.001"])
+def test_a_workbook_keeps_every_digit_of_its_numbers(text: str) -> None:
+    rows = decode(resource({"value": "result"}, "xlsx"), "raw_measurement", with_row(f'<c r="A2"><v>{text}</v></c>'))
+    assert rows["value"].to_list() == [float(text)]
+    assert rows["decode_error"].to_list() == [None]
+
+
+@pytest.mark.parametrize("attributes", ['r="A2" t="e"', 's="3" r="A2" t="e"', 't="e" r="A2" s="3"'])
+def test_a_failed_formula_is_no_empty_cell(attributes: str) -> None:
+    body = with_row(f'<c {attributes}><f>1/0</f><v>#DIV/0!</v></c><c r="B2" t="inlineStr"><is><t>A</t></is></c>')
+    rows = decode(resource({"value": "result", "serial_number": "part"}, "xlsx"), "raw_measurement", body)
+    assert rows.select("value", "serial_number", "decode_error").row(0) == (None, "A", "value:NOT_A_NUMBER")
+    assert "#DIV/0!" in rows["raw_record"][0]
+    assert read_sheet(body).failed == [("A2", "#DIV/0!")]
 
 
 def test_a_report_without_its_header_is_one_row_that_says_so() -> None:
