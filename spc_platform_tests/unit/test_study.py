@@ -20,6 +20,9 @@ def counts(found, size=None):
     return frame if size is None else frame.with_columns(size=pl.Series(size, dtype=pl.Float64))
 
 
+# what cannot be computed has a reason, not a warning of the arithmetic
+pytestmark = pytest.mark.filterwarnings("error")
+
 NUMBERS = [10.0, 12.0, 11.0, 9.0, 10.5, 11.5, 10.2, 9.8, 12.4, 11.1, 10.0, 9.3]
 
 
