@@ -22,8 +22,11 @@ LARGEST_RANGE = 8
 _ALIASES = {
     "xr": "xbar_r", "xbar": "xbar_r", "xs": "xbar_s", "xbars": "xbar_s", "median": "median_r", "i": "i_mr", "xmr": "i_mr",
     "individuals": "i_mr", "imrrs": "i_mr_r", "ma": "moving_average", "shortrun": "dnom", "pprime": "laney_p",
+    "residualimr": "i_mr",
     "uprime": "laney_u", "laneypprime": "laney_p", "laneyuprime": "laney_u", "hotelling": "t2", "hotellingt2": "t2",
 }  # fmt: skip
+_RESIDUALS = {"residualimr": "autoregression", "ar": "autoregression"}
+"""What the fitness of a chart suggests for values with memory, and a short form."""
 _WITHOUT_SUBGROUPS = {"dnom": "dnom_i_mr"}
 
 
@@ -60,6 +63,7 @@ class Request:
     box_cox: str | None = None
     exclude: Sequence[str] = ()
     pooling: str = "by_part"
+    residuals: str | None = None
 
 
 @dataclass(frozen=True)
@@ -324,8 +328,15 @@ def _plan(request: Request, chart: Chart, size: int | None) -> Plan:
         box_cox=_power(request.box_cox),
         excluded=_causes(request.exclude),
         pooling=request.pooling,
+        residuals=_residuals(request),
         custom_rules=custom,
     )
+
+
+def _residuals(request: Request) -> str | None:
+    if request.residuals is not None:
+        return _RESIDUALS.get(request.residuals, request.residuals)
+    return _RESIDUALS.get(re.sub(r"[^a-z0-9]", "", (request.chart or "").lower()))
 
 
 def _baseline(text: str | None) -> tuple[int, int] | None:

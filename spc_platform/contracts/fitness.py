@@ -7,7 +7,7 @@ from spc_platform.contracts.table import Table, code, count, identifier, moment,
 
 VERDICTS = ("fit", "doubtful", "unfit")
 RESIDUAL_CHART = "residual_i_mr"
-"""I-MR of one-step residuals (spc.residuals): suits autocorrelated streams, and is no kind of chart of the site."""
+"""I-MR of one-step residuals: suits autocorrelated streams; ``spc analyze`` makes it, it is no kind of chart of the site."""
 
 SUGGESTIONS = (*CHARTS, RESIDUAL_CHART)
 JUDGED_ON = ("values", "subgroup statistics")

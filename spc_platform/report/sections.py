@@ -84,6 +84,8 @@ def study_sections(document: Mapping[str, Any]) -> list[Section]:
     sections.append(_signals(document))
     for stage in document["stages"]:
         of = f", stage {stage['stage'] or 'without name'}" if several else ""
+        if stage.get("model"):
+            sections += nested_sections(f"What predicts each value{of}", stage["model"])
         if stage.get("capability"):
             sections += nested_sections(f"Capability{of}", _stability_first(stage["capability"]))
         if stage.get("fitness"):

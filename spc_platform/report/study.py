@@ -36,12 +36,15 @@ def study_document(
     stages = [plain(stage) for stage in study.stages]
     only = stages[0] if len(stages) == 1 else {}
     subject = columns.get("value") or columns.get("count") or ""
+    subject = subject if isinstance(subject, str) else ", ".join(subject)
+    if study.plan.residuals is not None:
+        subject = f"residuals of {subject} ({study.plan.residuals})"
     return {
         "schema_version": SCHEMA_VERSION,
         "software": software(),
         "file": dict(file),
         "chart": chart.name,
-        "title": f"{chart.title} chart of {subject if isinstance(subject, str) else ', '.join(subject)}",
+        "title": f"{chart.title} chart of {subject}",
         "panels": [
             {
                 "panel": panel.name,

@@ -14,6 +14,7 @@ from spc_platform.spc.attribute import Statistic, check_counts
 from spc_platform.spc.charting import SETTINGS, chart_parameters, chart_points, chart_signals, starts, window_members
 from spc_platform.spc.limits import MINIMUM_INDIVIDUALS, MINIMUM_SUBGROUPS
 from spc_platform.spc.rare_events import check_counts_between, check_times
+from spc_platform.spc.residual_study import Models, residual_samples
 from spc_platform.spc.rule_sets import RULE_SETS, Rule, allowed, custom_rules, select
 from spc_platform.spc.sequence import Spans
 from spc_platform.spc.short_run import Pooling, z_mr_parameters, z_values
@@ -53,6 +54,9 @@ def study(frame: pl.DataFrame, plan: Plan) -> Study:
         return vector_study(frame, plan)
     samples = _MAKERS[chart.data](frame, plan, chart)
     samples = _entering(samples, plan)
+    models: Models = {}
+    if plan.residuals is not None:
+        samples, models = residual_samples(samples, plan.residuals)
     parameters = _parameters(samples, plan, chart)
     charted = samples.join(parameters, on=_parameter_key(chart), how="left", maintain_order="left")
     if "standardized" in charted.columns:
@@ -62,7 +66,7 @@ def study(frame: pl.DataFrame, plan: Plan) -> Study:
     signals = plan_signals(points, plan, rules)
     return Study(
         plan=plan,
-        stages=stage_results(frame, samples, parameters, points, signals, plan, rules),
+        stages=stage_results(frame, samples, parameters, points, signals, plan, rules, models),
         points=_published(points, signals),
         violations=_violations(points, signals),
         left_out=left_out,
@@ -220,6 +224,9 @@ def _parameters(samples: pl.DataFrame, plan: Plan, chart: Chart) -> pl.DataFrame
         found = found.with_columns(sigma_means=pl.lit(None, dtype=pl.Float64))
     stages = samples.select("stage_number").unique(maintain_order=True)
     found = stages.join(found, on="stage_number", how="left", maintain_order="left")
+    if plan.residuals is not None:
+        # a residual is an error of prediction: what it should be is known
+        found = found.with_columns(mu=pl.lit(0.0))
     historical = {name: pl.lit(float(value)) for name in ("mu", "sigma") if (value := getattr(plan, name)) is not None}
     return found.with_columns(**historical).with_columns(
         source=pl.lit("historical" if len(historical) == 2 else "historical and estimated" if historical else "estimated")
@@ -316,6 +323,8 @@ def _warnings(frame: pl.DataFrame, samples: pl.DataFrame, plan: Plan, chart: Cha
         found.append(f"limits rest on {entering.height} subgroups, {advised} are advised")
     if plan.chart in DEVIATIONS and frame["nominal"].n_unique() > 1 and (plan.lsl is not None or plan.usl is not None):
         found.append("no capability: LSL and USL hold for one nominal, the file has several; judge each part by itself")
+    if plan.residuals is not None and (plan.lsl is not None or plan.usl is not None):
+        found.append("no capability: the points are residuals; capability is of the values, chart them without residuals")
     if empty := samples.filter(pl.col("n_observed") == 0)["sample"].to_list():
         found.append(f"without a value and without a point: {', '.join(empty[:5])}{' ...' if len(empty) > 5 else ''}")
     sizes = samples.filter(pl.col("n_observed") > 0)["n_observed"]

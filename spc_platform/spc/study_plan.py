@@ -11,6 +11,7 @@ import polars as pl
 
 from spc_platform.contracts.charts import CHARTS
 from spc_platform.errors import ContractError
+from spc_platform.spc.residual_study import RESIDUAL_CHARTS, RESIDUALS
 
 BAD_PLAN = "SPC-390"
 
@@ -27,7 +28,8 @@ class Plan:
     (None: 2 and 3); ``reference``, ``decision``, ``head_start``: k, h (None: 5) and FIR share of h of a CUSUM in
     standard errors; ``decision`` is also the limit of a MEWMA (None: that of an in-control run length of 370.4);
     ``phase``: of T² limits; ``alpha``: of T², default 2 Phi(-k);
-    ``pooling``: how a z_mr chart finds sigma (constant, relative, by_part, by_run).
+    ``pooling``: how a z_mr chart finds sigma (constant, relative, by_part, by_run); ``residuals``: chart what is left of each
+    value once its past has predicted it (autoregression or ewma; ``spc.residual_study``), None: the values.
     """
 
     chart: str
@@ -53,6 +55,7 @@ class Plan:
     box_cox: float | str | None = None
     excluded: Mapping[str, str] = field(default_factory=dict)
     pooling: str = "by_part"
+    residuals: str | None = None
     custom_rules: pl.DataFrame | None = None
 
 
@@ -61,7 +64,8 @@ class Study:
     """What a study found.
 
     ``stages``: one dict per stage in order: stage, centre, sigma, estimator, nu, n_subgroups, n_values, source (estimated
-    or historical), reason, and capability and fitness (dicts or None). ``points``: one row per plotted point and panel:
+    or historical), reason, and capability and fitness (dicts or None); of residuals also model, what predicts them.
+    ``points``: one row per plotted point and panel:
     panel, statistic, number (from 1), sample, first_row, last_row, stage, n, value, cl, lcl, ucl, standard_error, z, rules
     (list), is_baseline, is_excluded. ``violations``: panel, number, sample, stage, rule_set, rule, rule_text, side, z,
     window (list of numbers), window_samples (list of labels). ``left_out``: tests of the rule set that the chart does not
@@ -110,6 +114,7 @@ def check_plan(plan: Plan) -> None:
         if value is not None and not holds(value):
             raise ContractError(f"{name} is {value:g}; it must be {expected}", code=BAD_PLAN)
     _check_historical(plan)
+    _check_residuals(plan)
     if plan.baseline is not None and not 1 <= plan.baseline[0] <= plan.baseline[1]:
         first, last = plan.baseline
         raise ContractError(
@@ -123,6 +128,20 @@ def check_plan(plan: Plan) -> None:
     if without:
         raise ContractError(
             f"excluded without an assigned cause: {', '.join(without)}; name the cause or keep them", code=BAD_PLAN
+        )
+
+
+def _check_residuals(plan: Plan) -> None:
+    if plan.residuals is None:
+        return
+    if plan.residuals not in RESIDUALS:
+        raise ContractError(f"no residuals by {plan.residuals!r}; use {' or '.join(RESIDUALS)}", code=BAD_PLAN)
+    if plan.chart not in RESIDUAL_CHARTS:
+        what = f"a {CHARTS[plan.chart].title} chart takes no residuals"
+        raise ContractError(f"{what}; use one of {', '.join(RESIDUAL_CHARTS)}", code=BAD_PLAN)
+    if plan.mu is not None or plan.sigma is not None:
+        raise ContractError(
+            "residuals vary about 0 by a model of the file; leave mu and sigma out, or name a baseline", code=BAD_PLAN
         )
 
 

@@ -13,6 +13,7 @@ from spc_platform.contracts.fitness import SPC_CHART_FITNESS
 from spc_platform.spc.capability_study import capability_study, stability_of_study
 from spc_platform.spc.charting import chart_parameters, starts
 from spc_platform.spc.fitness import Samples, chart_fitness
+from spc_platform.spc.residual_study import Models
 from spc_platform.spc.rule_sets import Rule, allowed
 from spc_platform.spc.sequence import Spans
 from spc_platform.spc.sigma import between_sigma
@@ -34,6 +35,7 @@ def stage_results(
     signals: pl.DataFrame,
     plan: Plan,
     rules: Sequence[Rule],
+    models: Models,
 ) -> list[dict[str, Any]]:
     """One dict per stage in order; a figure that does not exist is None and ``reason`` says why."""
     fitness = _fitness(points, plan)
@@ -52,6 +54,7 @@ def stage_results(
                 "n_signals": flagged.height,
                 "capability": _capability(frame.filter(pl.col("stage_number") == number), rows, own, flagged, plan, rules),
                 "fitness": fitness.get(number),
+                **({"model": models[number]} if number in models else {}),
             }
         )
     return results
@@ -187,7 +190,7 @@ def _capability(
     None without a specification limit, and for charts whose values have several specifications or none.
     """
     chart = CHARTS[plan.chart]
-    if chart.data != "values" or (plan.lsl is None and plan.usl is None) or chart.name == "z_mr":
+    if chart.data != "values" or (plan.lsl is None and plan.usl is None) or chart.name == "z_mr" or plan.residuals is not None:
         return None
     if chart.name in DEVIATIONS and frame["nominal"].n_unique() > 1:
         return None
