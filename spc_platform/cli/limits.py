@@ -126,7 +126,7 @@ def approve(
     workspace = _workspace()
     with workspace.limits_locked():
         frame = approve_limits(
-            workspace.lake.read("spc_limits"),
+            workspace.lake.read_kept("spc_limits"),
             _samples(workspace),
             workspace.site,
             characteristic_id=characteristic,
@@ -140,6 +140,33 @@ def approve(
         )
         workspace.lake.commit("spc_limits", frame)
     typer.echo(f"{characteristic} on {equipment}: new version; rematerialize spc_points to judge by it")
+
+
+@limits_app.command("approve-vectors")
+def approve_vectors(
+    chart: str,
+    baseline_from: datetime,
+    baseline_to: datetime,
+    approved_by: Annotated[str, typer.Option(help="Who answers for the version.")],
+    reason: Annotated[str, typer.Option(help="Why it is made.")],
+) -> None:
+    """Freeze a new mean and covariance of a multivariate chart (times in UTC); they judge from the end of the baseline on."""
+    from spc_platform.spc.vectors import approve_vectors as approve_version
+
+    workspace = _workspace()
+    with workspace.limits_locked():
+        frame = approve_version(
+            workspace.lake.read_kept("spc_vector_limits"),
+            workspace.read_all("spc_vectors"),
+            workspace.site,
+            chart_id=chart,
+            baseline_from=_utc(baseline_from),
+            baseline_to=_utc(baseline_to),
+            approved_by=approved_by,
+            reason=reason,
+        )
+        workspace.lake.commit("spc_vector_limits", frame)
+    typer.echo(f"{chart}: new version; rematerialize spc_vector_points to judge by it")
 
 
 @limits_app.command()
@@ -195,5 +222,5 @@ def drift(as_json: _Json = False) -> None:
     if as_json:
         _print_json(drift=found)
         return
-    columns = ["characteristic_id", "equipment_id", "limit_version", "verdict", "shift", "ratio", "text"]
-    _print_table(found, [name for name in columns if name in found.columns], "Drift from the frozen limits")
+    columns = ["characteristic_id", "equipment_id", "limit_version", "verdict", "shift", "ratio", "explanation"]
+    _print_table(found, columns, "Drift from the frozen limits")

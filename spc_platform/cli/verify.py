@@ -20,7 +20,7 @@ from spc_platform.verification.qualification import NOT_ASKED, qualification
 
 PARTS = ("statistics", "files")
 BAD_OPTION = "SPC-396"
-NO_LAKE = "SPC-397"
+NO_LAKE = "SPC-508"
 CANNOT_WRITE = "SPC-398"
 
 console = Console(highlight=False, soft_wrap=True)
@@ -33,7 +33,7 @@ def run_verify(
 
     ``only``: statistics or files; both by default, the files where a lake exists. ``data``: folder of external data sets
     (default: SPC_SHARED_DATA). ``date``: of the report, ISO 8601 (default: now, UTC). Raises ``ContractError`` SPC-396 for
-    another ``only`` or date, and SPC-398 when the report cannot be written; ``LakeError`` SPC-397 when only the files are
+    another ``only`` or date, and SPC-398 when the report cannot be written; ``LakeError`` SPC-508 when only the files are
     asked for and there is no lake.
     """
     settings = Settings()

@@ -121,6 +121,3 @@ UNITLESS = ("z", "cusum_upper", "cusum_lower", "t2", "mewma")
 ESTIMATORS = tuple(dict.fromkeys(name for chart in CHARTS.values() for name in chart.estimators))
 TIME_WEIGHTED = ("ewma", "cusum", "moving_average")
 """Charts whose points remember the whole segment; a site restarts them so that a partition knows its past."""
-
-INDIVIDUAL_CHARTS = tuple(name for name, chart in CHARTS.items() if chart.data == "values" and chart.sizes[1] == 1)
-"""Charts of single values: they need a longer baseline."""

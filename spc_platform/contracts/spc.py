@@ -59,7 +59,7 @@ SPC_COUNT_SUBGROUPS = Table(
         identifier("job_order_id", "Work order of the first count.", nullable=True),
         count("n_observed", "Parts inspected; of a g chart the parts between two events."),
         number("count", "Nonconforming parts or defects found.", unit="1", ge=0),
-        number("size", "What was inspected: parts, or units of opportunity.", unit="1", ge=0),
+        number("size", "What was inspected: parts; on a t chart the hours since the event before.", unit="1", ge=0),
         PRODUCTION_DATE,
     ),
     key=("subgroup_id",),

@@ -199,6 +199,27 @@ class Lake:
             return self.read_dates(table, self.dates(table), columns)
         return self._collect(table, [self._folder_and_date(table, production_date)], columns)
 
+    def read_kept(self, table: str) -> pl.DataFrame:
+        """The rows of an append-only table, also those written under an earlier contract that lacked nullable columns.
+
+        Approved rows cannot be made again, so a contract that only grew must not lock them out: the new columns are null.
+        Raises LakeError SPC-506 when the file differs in any other way.
+        """
+        contract = self._contract(table)
+        folder = self._folder(table, None)
+        manifest = self._read_manifest(folder, table, None)
+        if manifest is None or manifest.contract == fingerprint(contract):
+            return self.read(table)
+        path = folder / manifest.file
+        if file_sha256(path) != manifest.sha256:
+            raise LakeError(f"{path} was altered: {_remedy(table, None)}", code="SPC-502")
+        frame = pl.read_parquet(path, hive_partitioning=False, glob=False)
+        added = [column for column in contract.columns if column.name not in frame.columns]
+        same = all(frame.schema[name] == contract.schema[name] for name in frame.columns if name in contract.by_name)
+        if not same or not all(column.nullable for column in added) or not set(frame.columns) <= set(contract.names):
+            raise _another_contract(table, None)
+        return contract.conform(frame.with_columns(pl.lit(None, dtype=column.dtype).alias(column.name) for column in added))
+
     def read_dates(self, table: str, dates: Iterable[date], columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The rows of several production dates in date order; dates never committed have no rows."""
         return self._collect(table, [self._folder_and_date(table, day) for day in sorted(set(dates))], columns)
@@ -279,12 +300,8 @@ class Lake:
 
     def _verify_file(self, path: Path, manifest: Manifest) -> None:
         """Hash the file unless this process did since it was last modified."""
-        name = _name(manifest.table, manifest.production_date)
         if manifest.contract != fingerprint(self._contracts[manifest.table]):
-            raise LakeError(
-                f"{name} was written under another contract of {manifest.table!r}: materialize the partition again",
-                code="SPC-506",
-            )
+            raise _another_contract(manifest.table, manifest.production_date)
         state = path.stat()
         seen = (state.st_size, state.st_mtime_ns, manifest.sha256)
         if self._verified.get(path) == seen:
@@ -330,6 +347,12 @@ class Lake:
 
     def _folder_and_date(self, table: str, production_date: date | None) -> tuple[Path, date | None]:
         return self._folder(table, production_date), production_date
+
+
+def _another_contract(table: str, production_date: date | None) -> LakeError:
+    name = _name(table, production_date)
+    text = f"{name} was written under another contract of {table!r}: materialize the partition again"
+    return LakeError(text, code="SPC-506")
 
 
 def fingerprint(contract: Table) -> str:

@@ -145,7 +145,10 @@ def _check_work_unit(tables: _Tables, name: str) -> None:
 
 
 def _check_rules(tables: _Tables) -> None:
-    """A site's own run rules: each must be a rule, and its set's name must be free."""
+    """A site's own run rules: each must be a rule, its set's name must be free, and a date must be judged from its window."""
+    wrong = pl.format('reset "signal" of rule {} reaches back without end', "rule")
+    remedy = "leave reset empty: a plant is judged date by date (files may use it: `spc analyze`)"
+    tables.refuse("rules", pl.col("reset") == "signal", wrong, remedy)
     try:
         custom_rules(tables["rules"])
     except ContractError as error:

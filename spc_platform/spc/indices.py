@@ -1,8 +1,9 @@
 """Capability indices with confidence intervals and expected defects, for any number of charts at once.
 
 The formulas for normal values. Cp, Cpk and their relatives take sigma within, Pp, Ppk and theirs the overall s; an index
-never mixes the two. The intervals are those that Minitab and R's qcc publish: chi-square for Cp and Pp (Kane 1986),
-Bissell's normal approximation for the one-sided indices and their minimum (1990), Boyles' chi-square for Cpm (1991).
+never mixes the two. The intervals: chi-square for Cp and Pp (Kane 1986), Bissell's normal approximation for the one-sided
+indices and their minimum (1990), both as Minitab and R's qcc have them; Boyles' chi-square for Cpm (1991), of which qcc
+takes other degrees of freedom.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ import numpy as np
 import polars as pl
 
 from spc_platform.contracts.charts import CHARTS as KINDS_OF_CHARTS
-from spc_platform.contracts.charts import INDIVIDUAL_CHARTS
 from spc_platform.contracts.spc import SPC_LIMIT_ESTIMATES, SPC_LIMITS
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Site
@@ -48,7 +47,7 @@ def approve_baselines(limits: pl.DataFrame, subgroups: pl.DataFrame, site: Site)
     subgroups, or with a sigma that is 0 or cannot be estimated, gets none: a person has to look (``approve``).
     """
     policy = site.policies.baseline
-    needed = pl.when(pl.col("chart").is_in(list(INDIVIDUAL_CHARTS))).then(policy.individuals).otherwise(policy.subgroups)
+    needed = pl.when(_is_individual()).then(policy.individuals).otherwise(policy.subgroups)
     new = chart_order(subgroups, site).join(limits.select(CHART).unique(), on=CHART, how="anti", maintain_order="left")
     new = new.filter(
         (pl.len().over("chart_index") >= needed) & (pl.int_range(pl.len()).over("chart_index") < needed),
@@ -184,9 +183,15 @@ def _has_spread() -> pl.Expr:
     return (pl.col("sigma") > 0) & (~between | (pl.col("sigma_means") > 0)) & (~counted | (pl.col("mu") > 0))
 
 
+def _is_individual() -> pl.Expr:
+    """Single measured values, on whatever chart: they need a longer baseline than subgroups."""
+    values = [name for name, kind in KINDS_OF_CHARTS.items() if kind.data == "values"]
+    return pl.col("chart").is_in(values) & (pl.col("subgroup_size") == 1)
+
+
 def _few() -> tuple[pl.Expr, pl.Expr]:
     """Samples advised for a baseline by chart: 100 individuals, 25 subgroups."""
-    advised = pl.when(pl.col("chart").is_in(list(INDIVIDUAL_CHARTS))).then(MINIMUM_INDIVIDUALS).otherwise(MINIMUM_SUBGROUPS)
+    advised = pl.when(_is_individual()).then(MINIMUM_INDIVIDUALS).otherwise(MINIMUM_SUBGROUPS)
     return pl.col("n_subgroups") < advised, advised
 
 

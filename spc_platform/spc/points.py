@@ -61,14 +61,17 @@ def site_rule_sets(site: Site) -> dict[str, tuple[Rule, ...]]:
 
 
 def _in_force(ordered: pl.DataFrame, limits: pl.DataFrame) -> pl.DataFrame:
-    """Each subgroup with the limit version in force at its time; null columns when none was."""
+    """Each subgroup with the limit version in force at its time; null columns when none was.
+
+    A version of another kind of chart is not in force: its centre and sigma mean something else.
+    """
     version = ["limit_version", "mu", "sigma", "sigma_means", "k", "baseline_from", "baseline_to", "effective_to"]
     # both sides are sorted by time within a chart, which polars cannot verify for a grouped join
     joined = ordered.join_asof(
-        limits.select(*CHART, "effective_from", *version).sort(*CHART, "effective_from"),
+        limits.select(*CHART, "chart", "effective_from", *version).sort(*CHART, "effective_from"),
         left_on="subgroup_at",
         right_on="effective_from",
-        by=CHART,
+        by=[*CHART, "chart"],
         strategy="backward",
         check_sortedness=False,
     )

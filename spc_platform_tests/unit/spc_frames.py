@@ -12,6 +12,7 @@ import polars as pl
 from spc_platform.contracts.core import MEASUREMENT
 from spc_platform.contracts.prepared import MEASUREMENT_FLAGS
 from spc_platform.contracts.site import SITE_TABLES
+from spc_platform.contracts.spc import SPC_LIMITS
 from spc_platform.site.model import BaselinePolicy, Policies, Site
 from spc_platform.spc.subgroups import form_subgroups
 
@@ -142,3 +143,40 @@ def subgroups(values: Sequence[float | None], site: Site, masked: Sequence[str] 
 
 def day(offset: int) -> date:
     return DAY + timedelta(days=offset)
+
+
+def version(
+    chart: str = "i_mr",
+    mu: float = 0.0,
+    sigma: float = 1.0,
+    number: int = 1,
+    since: datetime = START - timedelta(days=30),
+    until: datetime | None = None,
+    **columns: Any,
+) -> pl.DataFrame:
+    """SPC_LIMITS: one version of the chart of ``CHART``."""
+    row = {
+        "characteristic_id": "bore",
+        "equipment_id": "L1-S1",
+        "limit_version": number,
+        "chart": chart,
+        "mu": mu,
+        "sigma": sigma,
+        "estimator": "mr" if chart == "i_mr" else "rbar",
+        "k": 3.0,
+        "subgroup_size": 1,
+        "baseline_from": since,
+        "baseline_to": since,
+        "n_subgroups": 100,
+        "excluded_subgroup_ids": None,
+        "exclusion_cause": None,
+        "approved_by": "A. Engineer",
+        "reason": "test",
+        "supersedes": None,
+        "inputs_hash": "0",
+        "effective_from": since,
+        "effective_to": until,
+        "warning": None,
+        **columns,
+    }
+    return pl.DataFrame([row], schema=SPC_LIMITS.schema)

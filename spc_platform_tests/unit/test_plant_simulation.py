@@ -363,7 +363,8 @@ def test_unknown_names_are_refused_with_the_known_ones(plant):
 
 
 def test_the_site_folder_describes_this_plant(site):
-    charts = site["characteristics"].select("characteristic_id", "equipment_id", "unit", "sensor_min", "sensor_max")
+    measured = site["characteristics"].filter(pl.col("counted").is_null())
+    charts = measured.select("characteristic_id", "equipment_id", "unit", "sensor_min", "sensor_max")
     true = [(c.characteristic, c.station, c.unit, c.sensor_min, c.sensor_max) for c in CHARACTERISTICS]
     assert sorted(charts.rows()) == sorted(true)
     keyed = site["characteristics"].filter(subgrouping="key").select("characteristic_id", "subgroup_size").rows()
@@ -379,9 +380,11 @@ def test_the_site_folder_describes_this_plant(site):
 
 def test_the_site_uses_every_kind_of_chart_specification_and_rule_set(site):
     charts, limits = site["characteristics"], site["specifications"]
-    assert charts.height == 24
-    assert set(charts["chart"]) == {"xbar_r", "xbar_s", "i_mr"}
-    assert set(charts["rule_set"]) == {"western_electric", "nelson"}
+    assert charts.filter(pl.col("counted").is_null()).height == 24
+    values = {"xbar_r", "xbar_s", "median_r", "i_mr", "i_mr_s", "ewma", "cusum", "moving_average"}
+    assert set(charts["chart"]) == values | {"p", "np", "laney_p", "c", "u", "g"}
+    assert set(site["multivariate"]["chart"]) == {"t2", "mewma"}
+    assert set(charts["rule_set"]) == {"western_electric", "nelson", "limits_only"}
     assert limits.filter(pl.col("lsl").is_null()).height >= 1
     assert limits.filter(pl.col("usl").is_null()).height >= 1
     changed = limits.filter(pl.col("version") == 2)["effective_from"].dt.date().to_list()

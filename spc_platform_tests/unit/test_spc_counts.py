@@ -160,3 +160,18 @@ def test_counts_without_a_count_chart_leave_the_subgroups_as_they_are():
     site = make_site()
     empty = form_count_subgroups(counted(), site)
     assert samples(SPC_SUBGROUPS.empty(), empty, site).equals(SPC_SUBGROUPS.empty())
+
+
+def test_hours_between_two_events_of_a_t_chart():
+    """The first event of a date has no time before it; a second record at the same time is no interval of its own."""
+    site = make_site({**G_CHART, "chart": "t", "estimator": "nelson"})
+    rows = [
+        (0.0, 40, 0, 0, "early"),
+        (1.0, 10, 1, 0, "early"),
+        (3.5, 7, 2, 0, "early"),
+        (3.5, 7, 1, 0, "early"),
+        (5.0, 9, 1, 0, "early"),
+    ]
+    frame = form_count_subgroups(counted(*rows), site)
+    assert frame["size"].to_list() == [2.5, 1.5]
+    assert samples(SPC_SUBGROUPS.empty(), frame, site)["mean"].to_list() == [2.5, 1.5]

@@ -234,3 +234,12 @@ class TestApproval:
     def test_an_approval_that_could_mislead_is_refused(self, changes, message):
         with pytest.raises(ContractError, match=message):
             self.approve(**changes)
+
+
+def test_single_values_on_a_chart_with_a_memory_need_the_long_baseline_too():
+    site = make_site({"chart": "ewma"})
+    values = np.random.default_rng(2).normal(10, 0.1, 60).tolist()
+    assert approve_baselines(SPC_LIMITS.empty(), subgroups(values, site), site).is_empty()
+    assert "100 are advised" in limit_estimates(subgroups(values, site), site)["warning"].item()
+    fives = make_site({**XBAR_R, "chart": "ewma"})
+    assert approve_baselines(SPC_LIMITS.empty(), subgroups(values * 3, fives), fives).height == 1

@@ -10,37 +10,9 @@ from polars.testing import assert_frame_equal
 from spc_platform.contracts.spc import SPC_LIMITS, SPC_POINTS, SPC_SUBGROUPS, SPC_VIOLATIONS
 from spc_platform.contracts.validate import rule_failures
 from spc_platform.spc.points import judge
-from spc_platform_tests.unit.spc_frames import DAY, START, XBAR_R, XBAR_S, day, make_site, subgroups
+from spc_platform_tests.unit.spc_frames import DAY, START, XBAR_R, XBAR_S, day, make_site, subgroups, version
 
 INDIVIDUALS = make_site({})
-
-
-def version(chart="i_mr", mu=0.0, sigma=1.0, number=1, since=START - timedelta(days=30), until=None, **columns):
-    row = {
-        "characteristic_id": "bore",
-        "equipment_id": "L1-S1",
-        "limit_version": number,
-        "chart": chart,
-        "mu": mu,
-        "sigma": sigma,
-        "estimator": "mr" if chart == "i_mr" else "rbar",
-        "k": 3.0,
-        "subgroup_size": 1,
-        "baseline_from": since,
-        "baseline_to": since,
-        "n_subgroups": 100,
-        "excluded_subgroup_ids": None,
-        "exclusion_cause": None,
-        "approved_by": "A. Engineer",
-        "reason": "test",
-        "supersedes": None,
-        "inputs_hash": "0",
-        "effective_from": since,
-        "effective_to": until,
-        "warning": None,
-        **columns,
-    }
-    return pl.DataFrame([row], schema=SPC_LIMITS.schema)
 
 
 def rules_at(values, site=INDIVIDUALS, limits=None, date=DAY, panel="location", **more):
@@ -206,3 +178,14 @@ def test_a_date_without_subgroups_gives_empty_tables():
     assert (points.schema, violations.schema) == (SPC_POINTS.schema, SPC_VIOLATIONS.schema)
     points, violations = judge(subgroups([9.0], INDIVIDUALS), version(), INDIVIDUALS, day(1))
     assert (points.height, violations.height) == (0, 0)
+
+
+def test_limits_of_another_kind_of_chart_judge_nothing():
+    """A site that turns a chart of means into one of deviations must approve anew: the old centre means something else."""
+    site = make_site(XBAR_R)
+    values = np.random.default_rng(4).normal(0, 1, 25).tolist()
+    points, violations = judge(subgroups(values, site), version("xbar_s"), site, DAY)
+    assert points["limit_version"].null_count() == points.height == 10
+    assert violations.is_empty()
+    points, _ = judge(subgroups(values, site), version("xbar_r"), site, DAY)
+    assert points["limit_version"].null_count() == 0

@@ -10,7 +10,8 @@ from scipy import stats
 
 from spc_platform.contracts.site import SITE_TABLES
 from spc_platform.contracts.vectors import SPC_VECTOR_LIMITS
-from spc_platform.spc.vectors import approve_vector_baselines, form_vectors, judge_vectors
+from spc_platform.errors import ContractError
+from spc_platform.spc.vectors import approve_vector_baselines, approve_vectors, form_vectors, judge_vectors
 from spc_platform_tests.unit.spc_frames import DAY, START, make_site, measurements
 
 NONE = SPC_VECTOR_LIMITS.empty()
@@ -215,3 +216,50 @@ def test_charts_of_two_and_three_characteristics_side_by_side():
     inverse = np.linalg.inv(np.cov(x[:30, :2].T))
     d = x[:, :2] - x[:30, :2].mean(axis=0)
     np.testing.assert_allclose(points["value"].to_numpy(), np.einsum("ij,jk,ik->i", d, inverse, d), rtol=1e-9)
+
+
+def later(minutes):
+    return START + timedelta(minutes=minutes)
+
+
+def second_version(site, vectors, limits, **changes):
+    given = {
+        "baseline_from": later(40),
+        "baseline_to": later(79),
+        "approved_by": "A. Engineer",
+        "reason": "new fixture",
+    } | changes
+    return approve_vectors(limits, vectors, site, chart_id="geometry", **given)
+
+
+def test_a_part_is_judged_by_the_version_in_force_at_its_time():
+    site, x = vector_site(T2), np.vstack([draw(3, 40), 12.0 + draw(4, 60)])
+    vectors = form_vectors(parts(x), site)
+    first = approve_vector_baselines(NONE, vectors, site)
+    both = second_version(site, vectors, first)
+    assert both.filter(limit_version=1).equals(first)
+    points = judge_vectors(vectors, both, site, DAY)
+    assert points["limit_version"].to_list() == [1] * 79 + [2] * 21
+    new = points.filter(limit_version=2, is_baseline=False)
+    inverse = np.linalg.inv(np.cov(x[40:80], rowvar=False))
+    off = x[80:] - x[40:80].mean(axis=0)
+    assert new["value"].to_list() == pytest.approx(np.einsum("ij,jk,ik->i", off, inverse, off).tolist(), rel=1e-9)
+    assert points.filter(limit_version=1, is_baseline=False)["is_signal"].mean() > 0.5
+    assert new["is_signal"].mean() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"approved_by": " "}, "approved_by and reason"),
+        ({"reason": ""}, "approved_by and reason"),
+        ({"baseline_from": later(900), "baseline_to": later(999)}, "widen it"),
+        ({"baseline_to": START}, "must end after"),
+        ({"baseline_from": later(77)}, "geometry: .*observations"),
+    ],
+)
+def test_an_approval_of_vectors_that_could_mislead_is_refused(changes, message):
+    site = vector_site(T2)
+    vectors = form_vectors(parts(draw(3, 100)), site)
+    with pytest.raises(ContractError, match=message):
+        second_version(site, vectors, approve_vector_baselines(NONE, vectors, site), **changes)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -14,13 +15,14 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from spc_platform.contracts import LAKE_TABLES
+from spc_platform.contracts import LAKE_TABLES, Table
 from spc_platform.contracts.raw import RAW_MEASUREMENT
 from spc_platform.errors import ContractError, LakeError
 from spc_platform.lake.files import locked
 from spc_platform.lake.ledger import Ledger
 from spc_platform.lake.store import Commit, Lake
 from spc_platform_tests.unit.lake_plant import MONDAY, TUESDAY, WEDNESDAY, raw_measurements
+from spc_platform_tests.unit.spc_frames import version
 
 TABLE = "raw_measurement"
 
@@ -246,3 +248,40 @@ def test_duckdb_reads_the_files_with_utc_instants(lake: Lake) -> None:
     query = f"SELECT count(*), epoch(min(measured_at)), typeof(min(equipment_id)) FROM read_parquet('{done.path}')"
     # 2026-03-02 08:00 UTC is 1772438400 s after 1970 (date -u -d 2026-03-02T08:00 +%s)
     assert duckdb.sql(query).fetchall() == [(3, 1772438400.0, "VARCHAR")]
+
+
+def earlier_contract(*dropped: str) -> dict[str, Table]:
+    """All contracts, with spc_limits as it was before columns were added to it."""
+    grown = LAKE_TABLES["spc_limits"]
+    columns = tuple(column for column in grown.columns if column.name not in dropped)
+    return {**LAKE_TABLES, "spc_limits": replace(grown, columns=columns)}
+
+
+def approved() -> pl.DataFrame:
+    return version().with_columns(approved_by=pl.lit("A. Engineer"))
+
+
+def test_approved_rows_outlive_a_contract_that_grew_by_nullable_columns(tmp_path: Path) -> None:
+    Lake(tmp_path / "lake", contracts=earlier_contract("sigma_means")).commit("spc_limits", approved())
+    lake = Lake(tmp_path / "lake")
+    with pytest.raises(LakeError, match="SPC-506"):
+        lake.read("spc_limits")
+    kept = lake.read_kept("spc_limits")
+    assert kept.schema == LAKE_TABLES["spc_limits"].schema
+    assert kept.select("approved_by", "sigma_means").row(0) == ("A. Engineer", None)
+    lake.commit("spc_limits", kept)
+    assert lake.read("spc_limits").equals(kept)
+
+
+def test_approved_rows_are_not_guessed_at_when_the_contract_changed_otherwise(tmp_path: Path) -> None:
+    Lake(tmp_path / "lake", contracts=earlier_contract("mu")).commit("spc_limits", approved())
+    with pytest.raises(LakeError, match="SPC-506"):
+        Lake(tmp_path / "lake").read_kept("spc_limits")
+
+
+def test_an_altered_file_of_an_earlier_contract_is_refused(tmp_path: Path) -> None:
+    done = Lake(tmp_path / "lake", contracts=earlier_contract("sigma_means")).commit("spc_limits", approved())
+    done.path.chmod(0o644)
+    done.path.write_bytes(done.path.read_bytes()[:-1] + b"x")
+    with pytest.raises(LakeError, match="SPC-502"):
+        Lake(tmp_path / "lake").read_kept("spc_limits")

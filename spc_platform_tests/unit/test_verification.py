@@ -304,7 +304,7 @@ def test_options_that_say_nothing_are_refused(verify, options, message):
 def test_files_alone_need_a_lake(verify):
     found, report = verify("--only", "files")
     assert (type(found.exception), report) == (LakeError, None)
-    assert "SPC-397" in str(found.exception)
+    assert "SPC-508" in str(found.exception)
 
 
 def test_a_report_that_cannot_be_written_says_where(verify, tmp_path):

@@ -31,7 +31,7 @@ def _vectors(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
 
 def _vector_limits(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
     with workspace.limits_locked():
-        before = workspace.lake.read("spc_vector_limits")
+        before = workspace.lake.read_kept("spc_vector_limits")
         frame = approve_vector_baselines(before, workspace.read_all("spc_vectors"), workspace.site)
         figures = {"charts": frame["chart_id"].n_unique()}
         yield outcome(workspace, "spc_vector_limits", frame, None, _dates(workspace, "spc_vectors"), figures=figures)

@@ -67,7 +67,7 @@ def _limits(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
 
 
 def _approved(workspace: Workspace) -> Outcome:
-    before = workspace.lake.read("spc_limits")
+    before = workspace.lake.read_kept("spc_limits")
     frame = approve_baselines(before, read_samples(workspace), workspace.site)
     frozen = [name for name in LAKE_TABLES["spc_limits"].names if name != "effective_to"]
     altered = before.select(frozen).join(frame.select(frozen), on=frozen, how="anti", nulls_equal=True).height
