@@ -15,6 +15,7 @@ from spc_platform.contracts.alarms import SPC_ALARM_BUDGET
 from spc_platform.contracts.charts import CHARTS
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Site
+from spc_platform.spc.charting import MOVING_AVERAGE_SPAN, SETTINGS
 from spc_platform.spc.limit_rates import NORMAL, limit_alarm_rate
 from spc_platform.spc.rule_sets import RULE_SETS, Rule, allowed, custom_rules
 from spc_platform.spc.run_lengths import average_run_length, is_exact, simulated_run_length
@@ -24,7 +25,7 @@ from spc_platform.spc.weighted_run_lengths import cusum_run_length, ewma_run_len
 REPLICATIONS = 100_000
 SEED = 1
 
-DEFAULTS = {"weight": 0.2, "span": 3, "reference": 0.5, "decision": 5.0, "head_start": 0.0}
+DEFAULTS = {name: SETTINGS[name] for name in ("weight", "reference", "decision", "head_start")} | {"span": MOVING_AVERAGE_SPAN}
 """Parameters of time-weighted charts where a chart gives none."""
 
 _COUNTS = ("p", "np", "c", "u", "g")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -347,26 +346,3 @@ def factors(n: npt.ArrayLike, k: float = 3.0) -> pl.DataFrame:
         "E3": k / centre,
     }
     return pl.DataFrame(columns)
-
-
-CONSTANTS = {"d2": d2, "d3": d3, "d4": d4, "c4": c4, "c5": c5, "median_error": median_error, "c4_mssd": c4_mssd}
-_SMALLEST = {"median_error": 1}
-
-
-def of_size(name: str, n: pl.Expr) -> pl.Expr:
-    """Give the constant ``name`` of ``CONSTANTS`` for each subgroup size; null where the size is below 2.
-
-    The error of the median is that of the value itself, 1, for a size of 1.
-
-    >>> pl.select(of_size("d2", pl.lit(pl.Series([1, 2])))).to_series().round(6).to_list()
-    [None, 1.128379]
-    """
-
-    def per_size(sizes: pl.Series) -> pl.Series:
-        present = sizes.drop_nulls().unique().sort()
-        present = present.filter(present >= _SMALLEST.get(name, 2))
-        values = pl.Series(CONSTANTS[name](present.to_numpy()), dtype=pl.Float64)
-        missing: dict[str, Any] = {"default": None, "return_dtype": pl.Float64}
-        return sizes.replace_strict(present, values, **missing)
-
-    return n.map_batches(per_size, return_dtype=pl.Float64)

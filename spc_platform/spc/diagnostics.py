@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from scipy.special import chdtrc, fdtr, fdtrc, log_ndtr, ndtr
 
+from spc_platform.spc.goodness_of_fit import p_of_normal
 from spc_platform.spc.sequence import Flags, Floats, Ints
 
 LAGS = 10
@@ -150,24 +151,7 @@ def shape(value: Floats, members: Members) -> Shape:
     z = deviation / np.where(enough, s, np.nan)[members.chart]
     terms = (2.0 * rank + 1.0) * (log_ndtr(z) + log_ndtr(-z[mirrored]))
     a2 = np.where(enough, -n - _ratio(members.total(np.where(np.isfinite(terms), terms, 0.0)), n), np.nan)
-    return Shape(n, mean, s, skewness, kurtosis, a2, _anderson_darling_p(a2, n))
-
-
-def _anderson_darling_p(a2: Floats, n: Ints) -> Floats:
-    size = np.maximum(n, 1).astype(np.float64)
-    a = a2 * (1.0 + 0.75 / size + 2.25 / size**2)
-    # beyond 13 the published parabola turns upwards again
-    a = np.minimum(a, 13.0)
-    p = np.select(
-        [a < 0.2, a < 0.34, a < 0.6],
-        [
-            1.0 - np.exp(-13.436 + 101.14 * a - 223.73 * a**2),
-            1.0 - np.exp(-8.318 + 42.796 * a - 59.938 * a**2),
-            np.exp(0.9177 - 4.279 * a - 1.38 * a**2),
-        ],
-        np.exp(1.2937 - 5.709 * a + 0.0186 * a**2),
-    )
-    return np.where(np.isfinite(a2), p, np.nan)
+    return Shape(n, mean, s, skewness, kurtosis, a2, p_of_normal(a2, np.maximum(n, 1).astype(np.float64)))
 
 
 def common_step(value: Floats, members: Members) -> Floats:

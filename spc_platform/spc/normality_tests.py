@@ -9,26 +9,12 @@ import numpy.typing as npt
 from scipy import stats
 from scipy.special import log_ndtr
 
+from spc_platform.spc import goodness_of_fit
 from spc_platform.spc.results import TestResult, centred, described, sample
+from spc_platform.spc.sequence import Spans
 
 FLAT = "no statistic: all values are equal; measure with a finer resolution"
 TIES = "{} of {} values are distinct: rounding alone makes this test reject"
-
-
-def anderson_darling_p(adjusted: float) -> float:
-    """p-value of A*^2 = A^2 (1 + 0.75/n + 2.25/n^2) with estimated mean and sd (D'Agostino and Stephens 1986, table 4.9).
-
-    >>> round(anderson_darling_p(0.752), 4)
-    0.0503
-    """
-    if adjusted < 0.2:
-        return 1.0 - math.exp(-13.436 + 101.14 * adjusted - 223.73 * adjusted**2)
-    if adjusted < 0.34:
-        return 1.0 - math.exp(-8.318 + 42.796 * adjusted - 59.938 * adjusted**2)
-    if adjusted < 0.6:
-        return math.exp(0.9177 - 4.279 * adjusted - 1.38 * adjusted**2)
-    # beyond 153.47 the parabola turns and would rise again
-    return math.exp(1.2937 - 5.709 * min(adjusted, 153.0) + 0.0186 * min(adjusted, 153.0) ** 2)
 
 
 def anderson_darling(values: npt.ArrayLike, *, name: str = "values") -> TestResult:
@@ -44,10 +30,9 @@ def anderson_darling(values: npt.ArrayLike, *, name: str = "values") -> TestResu
     statistic = math.nan
     if spread > 0:
         z = (parts - parts.mean()) / spread
-        rank = np.arange(1, n + 1)
-        statistic = -n - float(np.mean((2 * rank - 1) * (log_ndtr(z) + log_ndtr(-z[::-1]))))
+        statistic = float(goodness_of_fit.anderson_darling(log_ndtr(z), log_ndtr(-z), Spans(np.array([0]), n))[0])
     adjusted = statistic * (1.0 + 0.75 / n + 2.25 / n**2)
-    p_value = anderson_darling_p(adjusted) if spread > 0 else math.nan
+    p_value = float(goodness_of_fit.p_of_normal(np.array([statistic]), np.array([float(n)]))[0])
     result = _result("Anderson-Darling", "A squared", statistic, p_value, data, name, spread)
     result.details["adjusted"] = adjusted
     return result

@@ -1,4 +1,4 @@
-"""Short runs: many parts on one chart, as deviations from nominal or standardised by part (Z-MR).
+"""Short runs: many parts on one chart, standardised by part (Z-MR); deviations from nominal are ordinary charts of differences.
 
 Sources: Montgomery, Introduction to Statistical Quality Control (10.1); Farnum, Control charts for short runs, Journal of
 Quality Technology 24 (1992) 138-144; the four ways to sigma are those of Minitab's Z-MR chart. Flat over all charts.
@@ -13,30 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from spc_platform.errors import ContractError
-from spc_platform.spc.constants import d2, d3
-from spc_platform.spc.panel import PanelPoints
+from spc_platform.spc.constants import d2
 from spc_platform.spc.sequence import Flags, Floats, Ints, Spans
 
 Pooling = Literal["constant", "relative", "by_part", "by_run"]
 """Where sigma is common: to all parts; to all parts on the log scale; to all runs of a part; to one run only."""
 
 BAD_SHORT_RUN = "SPC-324"
-
-
-def deviation_from_nominal(value: Floats, nominal: Floats, rows: npt.NDArray[np.generic]) -> Floats:
-    """Deviation of each value from the nominal of its part, in the unit of the values (DNOM charts).
-
-    ``value``, ``nominal``, ``rows`` (N); ``rows`` names each row in the message. A missing value stays NaN. A value whose
-    nominal is missing or infinite raises ``ContractError`` (SPC-324). The chart then is X-bar-R or I-MR of the deviations; it
-    supposes that all parts vary alike, for others standardise (``z_mr_parameters``).
-    """
-    bad = np.flatnonzero(np.isfinite(value) & ~np.isfinite(nominal))
-    if bad.size:
-        raise ContractError(
-            f"row {rows[bad[0]]} has a value and no nominal ({bad.size} such rows); give the part's target",
-            code=BAD_SHORT_RUN,
-        )
-    return np.asarray(value - nominal, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -136,21 +119,3 @@ def z_values(parameters: ZParameters) -> Floats:
     """(x - mu) / sigma of each row; NaN where the value is missing or sigma is 0 or cannot be estimated."""
     sigma = np.where(parameters.sigma > 0, parameters.sigma, np.nan)
     return np.asarray((parameters.x - parameters.mu - parameters.remainder) / sigma, dtype=np.float64)
-
-
-def z_panel(z: Floats, k: Floats | float = 3.0) -> PanelPoints:
-    """Z panel: centre 0, limits +-k, standard error 1. ``z`` (N) of ``z_values``, ``k`` (N) or one for all."""
-    here = 0.0 * z
-    return PanelPoints(z, here, here - k, here + k, here + 1.0)
-
-
-def z_moving_range_panel(z: Floats, is_first: Flags, k: Floats | float = 3.0) -> PanelPoints:
-    """MR panel of z: |z_i - z_(i-1)|, centre d2(2), limits d2(2) +- k d3(2), lower at least 0.
-
-    ``z``, ``is_first`` (N). The moving range reaches across a change of part and of run: z has one scale for all parts
-    (Minitab plots it so); only ``is_first`` (stage, gap) breaks it. NaN on first rows and beside a missing z.
-    """
-    moving = np.where(is_first, np.nan, np.abs(np.diff(z, prepend=np.nan)))
-    here = 0.0 * moving
-    centre, error = here + float(d2(2)), here + float(d3(2))
-    return PanelPoints(moving, centre, np.maximum(centre - k * error, 0.0), centre + k * error, error)

@@ -4,7 +4,6 @@ from fractions import Fraction
 from math import comb
 
 import numpy as np
-import polars as pl
 import pytest
 from scipy.integrate import dblquad, quad
 from scipy.special import log_ndtr, ndtr
@@ -24,7 +23,6 @@ from spc_platform.spc.constants import (
     factors,
     median_error,
     nu_range,
-    of_size,
 )
 from spc_platform.spc.sequence import Spans
 
@@ -203,10 +201,7 @@ def test_c4_of_odd_degrees_by_whole_numbers_and_up_to_a_million_million():
     assert float(c4(1e12)) < 1
 
 
-def test_a_column_of_sizes_gets_any_constant():
-    sizes = pl.Series([1, 5, 2])
-    assert pl.select(of_size("d4", pl.lit(sizes))).to_series().to_list()[0] is None
-    assert pl.select(of_size("median_error", pl.lit(sizes))).to_series().round(4).to_list() == [1.0, 0.5356, 0.7071]
+def test_a_broken_size_has_no_range():
     with pytest.raises(ContractError, match="whole sizes"):
         d4(2.5)
 

@@ -8,10 +8,7 @@ import pytest
 from spc_platform.errors import ContractError
 from spc_platform.spc.sequence import Spans
 from spc_platform.spc.short_run import (
-    deviation_from_nominal,
-    z_moving_range_panel,
     z_mr_parameters,
-    z_panel,
     z_values,
 )
 
@@ -89,29 +86,6 @@ def test_parts_of_another_chart_share_nothing_though_their_number_is_the_same() 
     alone = z_mr_parameters(X, PART, RUN_FIRST, one())
     assert both.mu.tolist() == pytest.approx([*alone.mu, *(alone.mu + 100)])
     assert both.sigma == pytest.approx(np.tile(alone.sigma, 2))
-
-
-def test_the_moving_range_of_z_reaches_across_a_change_of_part_and_not_across_a_stage() -> None:
-    z = np.array([0.5, -1.0, 2.0, 0.0])
-    panel = z_moving_range_panel(z, np.array([True, False, False, True]))
-    assert panel.value[1:3].tolist() == [1.5, 3.0]
-    assert np.isnan(panel.value[[0, 3]]).all()
-    # d2 + 3 d3 of two values: 2/sqrt(pi) + 3 sqrt(2 - 4/pi)
-    assert panel.ucl[1] == pytest.approx(D2 + 3 * sqrt(2 - 4 / pi), rel=1e-10)
-    assert panel.lcl[1] == 0.0
-
-
-def test_the_z_panel_has_limits_at_k_and_none_beside_a_missing_z() -> None:
-    panel = z_panel(np.array([1.0, np.nan]), 2.5)
-    assert (panel.lcl[0], panel.cl[0], panel.ucl[0], panel.z[0]) == (-2.5, 0.0, 2.5, 1.0)
-    assert np.isnan([panel.cl[1], panel.ucl[1], panel.z[1]]).all()
-
-
-def test_deviations_need_a_nominal_for_every_value() -> None:
-    rows = np.array(["a", "b"])
-    assert deviation_from_nominal(np.array([10.5, np.nan]), np.array([10.0, np.nan]), rows)[0] == 0.5
-    with pytest.raises(ContractError, match=r"SPC-324.*row b has a value and no nominal"):
-        deviation_from_nominal(np.array([10.5, 1.0]), np.array([10.0, np.nan]), rows)
 
 
 def test_bad_runs_methods_and_logarithms_are_refused() -> None:
