@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 import polars as pl
 
-from spc_platform.contracts.charts import CHARTS, INDIVIDUAL_CHARTS, Chart
+from spc_platform.contracts.charts import CHARTS, Chart
 from spc_platform.errors import ContractError
 from spc_platform.spc.attribute import Statistic, check_counts
 from spc_platform.spc.charting import SETTINGS, chart_parameters, chart_points, chart_signals, starts, window_members
@@ -318,7 +318,8 @@ def _warnings(frame: pl.DataFrame, samples: pl.DataFrame, plan: Plan, chart: Cha
     column = "count" if chart.data == "counts" else "value"
     if missing := frame[column].null_count():
         found.append(f"{missing} of {frame.height} rows have no value; they are missing, not 0")
-    advised = MINIMUM_INDIVIDUALS if chart.name in INDIVIDUAL_CHARTS else MINIMUM_SUBGROUPS
+    is_individual = chart.data == "values" and int(np.max(samples["n_observed"].to_numpy(), initial=0)) <= 1
+    advised = MINIMUM_INDIVIDUALS if is_individual else MINIMUM_SUBGROUPS
     if plan.mu is None and entering.height < advised:
         found.append(f"limits rest on {entering.height} subgroups, {advised} are advised")
     if plan.chart in DEVIATIONS and frame["nominal"].n_unique() > 1 and (plan.lsl is not None or plan.usl is not None):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from spc_platform.contracts.charts import CHARTS, INDIVIDUAL_CHARTS, LOCATION_PANELS
+from spc_platform.contracts.charts import CHARTS, LOCATION_PANELS, TIME_WEIGHTED
 from spc_platform.contracts.fitness import SPC_CHART_FITNESS
 from spc_platform.spc.capability_study import capability_study, stability_of_study
 from spc_platform.spc.charting import chart_parameters, starts
@@ -165,7 +165,10 @@ def _fitness(points: pl.DataFrame, plan: Plan) -> dict[int, dict[str, Any]]:
     is_count = chart.data == "counts"
     if is_count and "size" not in location.columns:
         location = location.with_columns(size=pl.lit(1.0))
-    value = location["value" if is_count or chart.data == "events" else "mean"]
+    # parts of one Z-MR chart are comparable only once they are standardized
+    is_standardized = chart.name == "z_mr"
+    value = location["value" if is_count or is_standardized or chart.data == "events" else "mean"]
+    sigma = pl.lit(1.0) if is_standardized else pl.col("sigma").cast(pl.Float64).fill_null(np.nan)
     frame = chart_fitness(
         Samples(
             chart=[plan.chart] * len(spans.starts),
@@ -173,8 +176,8 @@ def _fitness(points: pl.DataFrame, plan: Plan) -> dict[int, dict[str, Any]]:
             value=value.cast(pl.Float64).fill_null(np.nan).to_numpy(),
             n=location["size" if is_count else "n_observed"].cast(pl.Float64).to_numpy(),
             is_first=starts(location, ["segment"]),
-            sigma=location["sigma"].cast(pl.Float64).fill_null(np.nan).to_numpy()[spans.starts],
-            m2=location["m2"].fill_null(np.nan).to_numpy() if "m2" in location.columns else None,
+            sigma=location.with_columns(_sigma=sigma)["_sigma"].to_numpy()[spans.starts],
+            m2=location["m2"].fill_null(np.nan).to_numpy() if "m2" in location.columns and not is_standardized else None,
             k=plan.k,
         )
     )
@@ -218,8 +221,11 @@ def _capability(
         float(np.max(flagged_z.to_numpy(), initial=0.0)),
         allowed(rules, chart.panels[0].tests)[0],
         plan.k,
-        individuals=chart.name in INDIVIDUAL_CHARTS,
+        individuals=int(np.max(observed["n_observed"].to_numpy(), initial=1)) == 1,
     )
+    if chart.name in TIME_WEIGHTED and flagged.len():
+        # points that carry on the past are not independent: chance has no share to compare with
+        stability |= {"stability": "unstable", "expected_signal_share": None, "chance_of_signals": None}
     if _spread_is_unstable(points, signals, plan):
         stability["stability"] = "unstable"
     return {**stability, **found}

@@ -294,3 +294,28 @@ def test_no_study_gives_a_figure_that_is_not_finite():
         result = study(frame, Plan(chart, size=size))
         for name in ("value", "cl", "lcl", "ucl", "standard_error", "z"):
             assert result.points[name].drop_nulls().is_finite().all(), (chart, name)
+
+
+def test_any_signal_of_a_chart_with_a_memory_makes_its_capability_unstable():
+    """Points of an EWMA carry on the past, so chance gives no share of signals to compare with."""
+    drawn = [*np.random.default_rng(5).normal(10, 1, 120).tolist(), *([14.0] * 3)]
+    plan = Plan("ewma", lsl=0.0, usl=20.0)
+    capability = study(values(drawn), plan).stages[0]["capability"]
+    assert (capability["stability"], capability["chance_of_signals"]) == ("unstable", None)
+    quiet = study(values(drawn[:120]), plan).stages[0]["capability"]
+    assert quiet["stability"] == "stable"
+
+
+def test_the_fitness_of_a_short_run_chart_is_that_of_its_standardized_values():
+    """Two parts far apart are one mixture of values, but their z are alike."""
+    rng = np.random.default_rng(6)
+    part = np.tile(["a"] * 5 + ["b"] * 5, 15)
+    drawn = np.where(part == "a", 10.0, 1000.0) + rng.normal(0, 1, 150)
+    frame = values(drawn.tolist()).with_columns(part=pl.Series(part))
+    assert study(frame, Plan("z_mr")).stages[0]["fitness"]["verdict"] == "fit"
+
+
+@pytest.mark.parametrize("chart", ["i_mr", "ewma"])
+def test_single_values_are_advised_a_hundred(chart):
+    found = study(values(np.random.default_rng(7).normal(0, 1, 30).tolist()), Plan(chart))
+    assert "limits rest on 30 subgroups, 100 are advised" in found.warnings
