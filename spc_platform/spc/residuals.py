@@ -1,4 +1,4 @@
-"""Residual charts for autocorrelated streams: what is left of each point once its own past has predicted it.
+"""Residuals of autocorrelated streams: what is left of each point once its own past has predicted it.
 
 On a stream with memory the limits of an ordinary chart are wrong (autocorrelation 0.9 at lag 1: every third point alarms).
 One-step errors of a model are independent, so the ordinary chart fits them. Two models: autoregression of each chart's
@@ -15,9 +15,7 @@ import numpy as np
 import polars as pl
 
 from spc_platform.errors import ContractError
-from spc_platform.spc.constants import d2, d3
 from spc_platform.spc.diagnostics import Members
-from spc_platform.spc.panel import PanelPoints
 from spc_platform.spc.sequence import Flags, Floats, Ints, Spans
 
 CRITERIA: dict[str, Callable[[Floats, int], Floats]] = {
@@ -65,20 +63,6 @@ class Autoregression:
         return frame.with_columns(
             pl.col("mean", "sigma").fill_nan(None), pl.when(fitted).then(pl.col("coefficients").list.head("order"))
         )
-
-
-@dataclass(frozen=True)
-class ResidualChart:
-    """A chart of one-step errors: the points' panels and the model's parameters, a row per chart.
-
-    ``residual``: one per point, NaN where the point has no prediction. ``location``: residuals about 0, or for an EWMA
-    forecast the values about their forecast. ``dispersion``: moving ranges of the residuals.
-    """
-
-    residual: Floats
-    location: PanelPoints
-    dispersion: PanelPoints
-    parameters: pl.DataFrame
 
 
 def _members(value: Floats, is_first: Flags, spans: Spans) -> Members:
@@ -230,43 +214,6 @@ def autoregression_residuals(value: Floats, is_first: Flags, spans: Spans, model
     return residual
 
 
-def autoregression_chart(
-    value: Floats, is_first: Flags, spans: Spans, model: Autoregression, *, k: float = 3.0, included: Flags | None = None
-) -> ResidualChart:
-    """I-MR chart of the residuals of ``model``: centre 0, sigma = mean moving range / d2(2) of the ``included`` points.
-
-    Panels have one entry per point; a segment's first points are NaN on both. ``parameters``: the model's frame plus
-    ``sigma_residual`` (null without two successive residuals). Source: Montgomery, Introduction to SQC, 10.4.
-    """
-    members = _members(value, is_first, spans)
-    residual = autoregression_residuals(value, is_first, spans, model)
-    moving, sigma = _moving_ranges(residual, is_first, spans, members, included)
-    error = sigma[members.chart]
-    zero = np.where(np.isfinite(residual), 0.0, np.nan)
-    location = PanelPoints(residual, zero, zero - k * error, zero + k * error, zero + error)
-    parameters = model.frame().with_columns(sigma_residual=pl.Series(sigma).fill_nan(None))
-    return ResidualChart(residual, location, _dispersion(moving, error, k), parameters)
-
-
-def _moving_ranges(
-    residual: Floats, is_first: Flags, spans: Spans, members: Members, included: Flags | None
-) -> tuple[Floats, Floats]:
-    before = _lagged(residual, np.cumsum(_first(is_first, spans), dtype=np.int64), 1)
-    moving = np.abs(residual - before)
-    used = np.isfinite(moving)
-    if included is not None:
-        used &= included & np.concatenate([[False], included[:-1]])
-    pairs = members.kept(used)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return moving, pairs.total(moving[used]) / pairs.sizes() / float(d2(2))
-
-
-def _dispersion(moving: Floats, sigma: Floats, k: float) -> PanelPoints:
-    there = np.where(np.isfinite(moving), 1.0, np.nan) * sigma
-    centre, spread = float(d2(2)) * there, float(d3(2)) * there
-    return PanelPoints(moving, centre, np.maximum(centre - k * spread, 0.0), centre + k * spread, spread)
-
-
 def ewma_forecast(value: Floats, is_first: Flags, spans: Spans, weight: Floats) -> Floats:
     """EWMA of the points before each one: the one-step forecast, NaN on the first point of a segment.
 
@@ -339,40 +286,3 @@ def best_weight(value: Floats, is_first: Flags, spans: Spans, *, included: Flags
     # at the edge the best weight is 1, which no interior point reaches
     found = np.where(squares(np.ones(members.charts)) <= squares(found), 1.0, found)
     return np.where((of.sizes() >= 3) & (table.max(axis=0) > 0), found, np.nan)
-
-
-def ewma_forecast_chart(
-    value: Floats,
-    is_first: Flags,
-    spans: Spans,
-    *,
-    weight: Floats | None = None,
-    k: float = 3.0,
-    included: Flags | None = None,
-) -> ResidualChart:
-    """Chart of each value about its EWMA forecast, limits forecast ± k sigma of the one-step errors.
-
-    ``weight`` per chart, or None for ``best_weight``; sigma = root of the mean squared one-step error of the ``included``
-    points. ``parameters``: weight, sigma, n (one-step errors used), null where a chart has too few. The dispersion panel
-    shows moving ranges of the errors with the same sigma. Source: Montgomery and Mastrangelo (1991).
-    """
-    members = _members(value, is_first, spans)
-    chosen = best_weight(value, is_first, spans, included=included) if weight is None else weight
-    forecast = np.where(np.isfinite(chosen)[members.chart], ewma_forecast(value, is_first, spans, chosen), np.nan)
-    residual = value - forecast
-    used = np.isfinite(residual) & (included if included is not None else True)
-    of = members.kept(used)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        sigma = np.sqrt(of.total(residual[used] ** 2) / of.sizes())
-    error = sigma[members.chart] + 0.0 * residual
-    location = PanelPoints(
-        np.where(np.isfinite(residual), value, np.nan), forecast, forecast - k * error, forecast + k * error, error
-    )
-    moving, _ = _moving_ranges(residual, is_first, spans, members, included)
-    parameters = pl.DataFrame({"weight": chosen, "sigma": sigma, "n": of.sizes()})
-    return ResidualChart(
-        residual,
-        location,
-        _dispersion(moving, sigma[members.chart], k),
-        parameters.with_columns(pl.col(pl.Float64).fill_nan(None)),
-    )

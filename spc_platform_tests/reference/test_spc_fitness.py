@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from spc_platform.spc.fitness import Samples, chart_fitness
-from spc_platform.spc.residuals import autoregression_chart, ewma_forecast_chart, fit_autoregression
+from spc_platform.spc.residuals import autoregression_residuals, best_weight, ewma_forecast, fit_autoregression
 from spc_platform.spc.sequence import Spans
 from spc_platform_tests.conftest import lacking
 
@@ -102,11 +102,11 @@ def test_cassettes_as_subgroups_need_a_chart_of_between_and_within(line_width: n
 def test_residuals_of_the_heat_flow_meter_have_lost_the_memory(heat_flow: np.ndarray) -> None:
     spans, first = Spans(np.array([0]), 195), np.arange(195) == 0
     model = fit_autoregression(heat_flow, first, spans)
-    chart = autoregression_chart(heat_flow, first, spans, model)
-    left = chart.residual[np.isfinite(chart.residual)]
+    residual = autoregression_residuals(heat_flow, first, spans, model)
+    left = residual[np.isfinite(residual)]
     assert len(left) == 195 - model.order[0]
     assert abs(np.corrcoef(left[1:], left[:-1])[0, 1]) < 1.96 / math.sqrt(195)
-    forecast = ewma_forecast_chart(heat_flow, first, spans)
-    assert np.isnan(forecast.residual[0])
+    forecast = ewma_forecast(heat_flow, first, spans, best_weight(heat_flow, first, spans))
+    assert np.isnan(forecast[0])
     # so weak a memory is better told by AR(1) about a fixed mean than by a level that wanders
-    assert model.sigma[0] < forecast.parameters["sigma"][0]
+    assert model.sigma[0] < math.sqrt(np.nanmean((heat_flow - forecast) ** 2))

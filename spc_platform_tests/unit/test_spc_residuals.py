@@ -10,11 +10,9 @@ from scipy.signal import lfilter
 
 from spc_platform.errors import ContractError
 from spc_platform.spc.residuals import (
-    autoregression_chart,
     autoregression_residuals,
     best_weight,
     ewma_forecast,
-    ewma_forecast_chart,
     fit_autoregression,
 )
 from spc_platform.spc.sequence import Spans
@@ -84,19 +82,14 @@ def test_the_first_points_of_a_segment_and_after_a_gap_have_no_residual() -> Non
     model = fit_autoregression(x, is_first, spans, order=1)
     residual = autoregression_residuals(x, is_first, spans, model)
     assert np.flatnonzero(np.isnan(residual)).tolist() == [0, 20, 40, 41, 60]
-    chart = autoregression_chart(x, is_first, spans, model)
-    assert np.flatnonzero(np.isnan(chart.dispersion.value)).tolist() == [0, 1, 20, 21, 40, 41, 42, 60, 61]
-    assert np.isnan(chart.location.cl[[0, 20, 40, 41, 60]]).all()
-    moving = [abs(residual[t] - residual[t - 1]) for t in range(1, 60) if not math.isnan(residual[t] - residual[t - 1])]
-    assert chart.parameters["sigma_residual"][0] == pytest.approx(math.fsum(moving) / len(moving) * math.sqrt(math.pi) / 2)
 
 
 def test_residuals_of_a_strongly_correlated_stream_alarm_at_the_nominal_rate() -> None:
     # 34 % of these points alarm on an I-MR chart: 2 Phi(-3 sqrt(1 - 0.9)); rule 1 on independent points: 0.0027
     x = ar([0.9], 40_000, 6)
     spans, is_first = charts(len(x))
-    chart = autoregression_chart(x, is_first, spans, fit_autoregression(x, is_first, spans))
-    rate = np.nanmean(np.abs(chart.location.z[1:]) > 3)
+    residual = autoregression_residuals(x, is_first, spans, fit_autoregression(x, is_first, spans))[1:]
+    rate = np.nanmean(np.abs(residual) > 3 * np.nanmean(np.abs(np.diff(residual))) * math.sqrt(math.pi) / 2)
     # four standard errors of a rate of 0.0027 over 40 000 points
     assert rate == pytest.approx(0.0027, abs=4 * math.sqrt(0.0027 / 40_000))
     assert np.mean(np.abs(x - x.mean()) > 3 * np.abs(np.diff(x)).mean() * math.sqrt(math.pi) / 2) > 0.3
@@ -108,8 +101,7 @@ def test_a_shift_is_seen_at_its_first_residual_when_the_model_comes_from_the_bas
     spans, is_first = charts(300)
     baseline = np.arange(300) < 250
     model = fit_autoregression(x, is_first, spans, order=1, included=baseline)
-    chart = autoregression_chart(x, is_first, spans, model, included=baseline)
-    assert chart.location.value[250] > chart.location.ucl[250]
+    assert autoregression_residuals(x, is_first, spans, model)[250] > 3 * model.sigma[0]
     np.testing.assert_allclose(model.coefficients[0], least_squares(x[:250], 1)[1:], rtol=1e-9)
 
 
@@ -121,7 +113,7 @@ def test_a_constant_or_short_chart_has_no_model_and_no_residual() -> None:
     frame = model.frame()
     assert frame["mean"].is_null().to_list() == [True, True, False]
     assert frame["coefficients"].is_null().to_list() == [True, True, False]
-    assert np.isnan(autoregression_chart(x, is_first, spans, model).residual[:53]).all()
+    assert np.isnan(autoregression_residuals(x, is_first, spans, model)[:53]).all()
     assert np.isnan(best_weight(x, is_first, spans)[0])
 
 
@@ -165,9 +157,6 @@ def test_the_ewma_weight_minimises_the_squared_one_step_errors() -> None:
         return math.fsum((a - b) ** 2 for a, b in zip(y, plain_forecast(y, begin, w), strict=True) if not math.isnan(b))
 
     assert squares(float(weight[1])) <= min(squares(float(weight[1]) + step) for step in (-0.01, -1e-4, 1e-4))
-    chart = ewma_forecast_chart(both, is_first, spans)
-    assert chart.parameters["sigma"][1] == pytest.approx(math.sqrt(squares(float(weight[1])) / 1999), rel=1e-12)
-    np.testing.assert_allclose(chart.location.ucl - chart.location.cl, 3 * chart.location.standard_error, rtol=1e-9)
 
 
 def test_a_random_walk_is_best_forecast_by_its_last_value() -> None:
