@@ -117,7 +117,7 @@ def _repeatability(
 def _against_reference(
     file: StudyFile, request: GaugeRequest, columns: dict[str, str], warnings: list[str]
 ) -> tuple[str, dict[str, Any]]:
-    from spc_platform.spc.bias_linearity import bias, linearity
+    from spc_platform.spc.bias_linearity import bias, linearity, type_one_study
 
     if request.reference is None:
         raise wrong_option("bias and linearity need the true value of each row: name its column or number with --reference.")
@@ -134,10 +134,21 @@ def _against_reference(
         levels = rows["reference"].unique()
         if levels.len() != 1:
             raise wrong_option(f"--bias takes one reference value; {request.reference!r} has {levels.len()}: use --linearity.")
-        found = bias(rows["value"].to_numpy(), levels[0], process_variation=spread, confidence=request.confidence)
+        values, tolerance = rows["value"].to_numpy(), _tolerance(request)
+        told = bias(values, levels[0], process_variation=spread, confidence=request.confidence).to_dict()
+        if tolerance is not None:
+            type_one = type_one_study(values, levels[0], tolerance, k=request.k, confidence=request.confidence).to_dict()
+            told["type_one"] = {name: figure for name, figure in type_one.items() if name != "bias"}
     except ContractError as error:
         raise with_file(error, file) from error
-    return "bias", found.to_dict()
+    return "bias", told
+
+
+def _tolerance(request: GaugeRequest) -> float | None:
+    """Width of the specification as it was given, if it was."""
+    if request.tolerance is None and request.lsl is not None and request.usl is not None:
+        return request.usl - request.lsl
+    return request.tolerance
 
 
 def compare_document(file: StudyFile, request: CompareRequest) -> dict[str, Any]:

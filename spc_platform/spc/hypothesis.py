@@ -138,7 +138,9 @@ def _rates(asked: Asked) -> tuple[TestResult, ...]:
 
 def _normality(asked: Asked) -> tuple[TestResult, ...]:
     asked.only_two_sided()
-    return tuple(anderson_darling(values, name=str(name)) for name, values in asked.groups.items())
+    return tuple(
+        test(values, name=str(name)) for name, values in asked.groups.items() for test in (anderson_darling, shapiro_wilk)
+    )
 
 
 QUESTIONS: dict[str, Ask] = {
@@ -167,9 +169,9 @@ def compare(
     ``groups``: name -> values; for proportions name -> (count, units); for rates name -> (events, exposure).
     means: 1 group t, 2 Welch (or t), 3+ Welch ANOVA with Games-Howell (``equal_variances``: ANOVA with Tukey). paired: 2.
     variances: Levene first, then F (2) or Bartlett. medians: Mann-Whitney (2), Kruskal-Wallis. proportions: exact
-    binomial (1), Fisher (2), chi-square. rates: 2. normality: Anderson-Darling, one result per group. Errors: SPC-361 (no
-    or a wrong number of groups), SPC-365 (an option that the test does not have), SPC-366 (unknown question), and those of
-    the tests.
+    binomial (1), Fisher (2), chi-square. rates: 2. normality: Anderson-Darling and Shapiro-Wilk of each group. Errors: SPC-361
+    (no or a wrong number of groups), SPC-365 (an option that the test does not have), SPC-366 (unknown question), and those
+    of the tests.
 
     >>> (result,) = compare({"A": [1.0, 2.0, 3.0], "B": [2.0, 4.0, 6.0]}, "means")
     >>> result.test, result.estimate

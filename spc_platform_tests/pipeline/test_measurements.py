@@ -70,6 +70,19 @@ def test_bias_is_the_mean_minus_the_reference(gauge_file: Path, tmp_path: Path) 
     assert "[SPC-386]" in refused("gauge", gauge_file, "--value", "bore", "--bias", "--reference", "part")
 
 
+def test_bias_with_a_tolerance_says_whether_the_gauge_is_capable(tmp_path: Path) -> None:
+    values = [9.99, 10.01, 10.0, 10.02, 9.98] * 5
+    path = tmp_path / "reference.csv"
+    path.write_text("x\n" + "\n".join(map(str, values)) + "\n")
+    words = (path, "--value", "x", "--bias", "--reference", "10.005")
+    found = document("gauge", *words, "--lsl", "9.5", "--usl", "10.5")["result"]["type_one"]
+    spread = 6 * statistics.stdev(values)
+    # Cg = 0.2 T / 6 s, Cgk = (0.1 T - |bias|) / 3 s (Minitab, type 1 gauge study)
+    assert found["cg"] == pytest.approx(0.2 / spread, rel=1e-9)
+    assert found["cgk"] == pytest.approx((0.1 - 0.005) / (spread / 2), rel=1e-9)
+    assert "type_one" not in document("gauge", *words)["result"]
+
+
 def test_linearity_is_the_slope_of_bias_on_reference(tmp_path: Path) -> None:
     dice = random.Random(2)
     pairs = [(reference, reference * 1.01 + dice.gauss(0, 0.05)) for reference in (2.0, 4.0, 6.0, 8.0) for _ in range(5)]
