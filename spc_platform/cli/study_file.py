@@ -126,6 +126,17 @@ class StudyFile:
         """Columns whose every cell is empty or a number, with at least one number."""
         return [name for name in self.cells.columns if self._holds_numbers(name)]
 
+    def almost_number_columns(self) -> list[str]:
+        """Columns of text in which most filled cells are numbers, but not all: a wrong cell, not another kind of column."""
+        found = []
+        for name in self.cells.columns:
+            cells = self.cells[name]
+            if cells.dtype == pl.String and not self._holds_numbers(name):
+                filled = cells.str.strip_chars().replace("", None).drop_nulls()
+                if filled.str.contains(f"{NUMBER}|{_COMMA_NUMBER}").sum() * 2 > filled.len():
+                    found.append(name)
+        return found
+
     def _holds_numbers(self, column: str) -> bool:
         try:
             return self.numbers(column).is_not_null().any()

@@ -145,7 +145,12 @@ def _value_columns(file: StudyFile, request: Request, said: list[str]) -> list[s
         return [file.require(name) for name in names]
     other = {request.subgroup, request.stage, request.part, request.nominal, request.size}
     numbers = [name for name in file.number_columns() if name not in other]
-    if len(numbers) != 1:
+    almost = [name for name in file.almost_number_columns() if name not in other]
+    if almost and not numbers:
+        # the one column that can be meant has a wrong cell: its row is the answer, not the lack of an option
+        file.numbers(almost[0])
+    if len(numbers) != 1 or almost:
+        numbers += almost
         listed = ", ".join(map(repr, numbers)) or "none"
         raise wrong_option(
             f"{file.name}: name the column of values with --value, or of counts with --count; of numbers: {listed}."

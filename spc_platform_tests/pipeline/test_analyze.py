@@ -321,6 +321,21 @@ def test_a_value_without_its_subgroup_names_the_row(tmp_path: Path) -> None:
     assert re.search(r"SPC-387.*row 3, column 'lot'", refused("analyze", path, "--value", "x", "--subgroup", "lot"))
 
 
+@pytest.mark.parametrize("cell", ["abc", "nan", "-inf", "1,234.5"])
+def test_a_wrong_cell_of_the_only_column_names_its_row_without_an_option(tmp_path: Path, cell: str) -> None:
+    path = tmp_path / "one.csv"
+    path.write_text(f'x\n1\n2\n"{cell}"\n4\n')
+    assert f"[SPC-385] one.csv, row 3, column 'x': {cell!r}" in refused("analyze", path)
+
+
+def test_a_column_with_a_wrong_cell_is_not_passed_over_for_the_one_without(tmp_path: Path) -> None:
+    path = tmp_path / "numbered.csv"
+    path.write_text("number,x\n1,5\n2,7\n3,abc\n4,6\n")
+    assert "name the column of values with --value" in refused("analyze", path)
+    path.write_text("lot,x\n1A,5\n2,7\nB3,6\n")
+    assert document("analyze", path)["options"]["columns"] == {"value": "x"}
+
+
 def test_the_file_of_the_data_is_never_overwritten(lengths: Path) -> None:
     before = lengths.read_bytes()
     assert "[SPC-389]" in refused("analyze", lengths, "--value", "length", "--out", lengths)
