@@ -53,7 +53,8 @@ def verification_page(report: Mapping[str, Any]) -> str:
 _HOW_TO_READ = (
     '<p class="note">Expected figures are printed as their source prints them. Digits are log relative errors, '
     "-log10(|obtained - expected| / |expected|), 16 where both are equal. A printed figure is required to half a unit of its "
-    "last place unless a note says otherwise; lists are required exactly.</p>"
+    "last place unless a note says otherwise; lists are required exactly. Figures of books and journals were typed from "
+    "secondary copies: compare a citation with its original before you rely on it.</p>"
 )
 
 
