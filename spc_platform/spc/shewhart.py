@@ -52,6 +52,8 @@ def moving_ranges(x: Floats, is_first: Flags, span: int = 2) -> Floats:
     >>> moving_ranges(np.array([1.0, 4.0, 2.0]), np.array([True, False, False]))
     array([nan,  3.,  2.])
     """
+    if span > len(x):
+        return np.full(len(x), np.nan)
     high, low = x.copy(), x.copy()
     whole = np.ones(len(x), dtype=np.bool_)
     for back in range(1, span):

@@ -336,6 +336,15 @@ def test_a_column_with_a_wrong_cell_is_not_passed_over_for_the_one_without(tmp_p
     assert document("analyze", path)["options"]["columns"] == {"value": "x"}
 
 
+def test_a_moving_range_longer_than_the_file_gives_no_sigma_with_a_reason(tmp_path: Path) -> None:
+    path = tmp_path / "short.csv"
+    path.write_text("x\n1\n2\n4\n3\n")
+    found = document("analyze", path, "--span", "5")
+    assert found["sigma"] is None
+    assert "sigma cannot be estimated" in found["stages"][0]["reason"]
+    assert [len(panel["points"]) for panel in found["panels"]] == [4, 0]
+
+
 def test_the_file_of_the_data_is_never_overwritten(lengths: Path) -> None:
     before = lengths.read_bytes()
     assert "[SPC-389]" in refused("analyze", lengths, "--value", "length", "--out", lengths)
