@@ -26,7 +26,7 @@ class Plan:
     proportion or rate). ``rules``: as the command line writes them, e.g. ``nelson`` or ``nelson:1,2,5``. ``excluded``:
     subgroup label -> assigned cause. ``weight``: lambda of EWMA and MEWMA; ``span``: of moving ranges and moving averages
     (None: 2 and 3); ``reference``, ``decision``, ``head_start``: k, h (None: 5) and FIR share of h of a CUSUM in
-    standard errors; ``decision`` is also the limit of a MEWMA (None: that of an in-control run length of 370.4);
+    standard errors; ``decision`` is also the limit of a MEWMA (None: that of the in-control run length of limits at k);
     ``phase``: of T² limits; ``alpha``: of T², default 2 Phi(-k);
     ``pooling``: how a z_mr chart finds sigma (constant, relative, by_part, by_run); ``residuals``: chart what is left of each
     value once its past has predicted it (autoregression or ewma; ``spc.residual_study``), None: the values.

@@ -25,14 +25,13 @@ from spc_platform.spc.multivariate import (
 from spc_platform.spc.sequence import Flags, Floats, Ints, Spans
 from spc_platform.spc.study_plan import Plan, Study
 from spc_platform.spc.study_samples import checked_baseline, sample_numbers
-from spc_platform.spc.weighted_run_lengths import mewma_limit
+from spc_platform.spc.weighted_run_lengths import mewma_limit_at_width
 
 VARIABLE = "v:"
 """Prefix of the columns that hold the variables."""
 
 BAD_VECTORS = "SPC-393"
-ARL0 = 370.4
-"""Run length in control of a MEWMA unless the plan gives its limit (``decision``): that of a chart with 3 sigma limits."""
+_NO_LIMIT = "a single subgroup has no limit of phase I: give more subgroups, or judge it by phase 2"
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,8 @@ def vector_study(frame: pl.DataFrame, plan: Plan) -> Study:
 
     ``plan.size`` or the column ``subgroup`` form subgroups; otherwise each row is a vector of its own. A row in which a
     variable is missing does not enter and has no point. The upper limit of T² follows ``plan.phase``; ``plan.decision`` is
-    not used by T² and is the limit h of a MEWMA where it was given (else the h of an in-control run length of 370.4).
+    not used by T² and is the limit h of a MEWMA where it was given (else that of the in-control run length of limits at
+    ``plan.k``: 370.4 for 3).
     Raises ``ContractError`` SPC-393 (variables), and what ``spc.multivariate`` raises.
     """
     variables = [name for name in frame.columns if name.startswith(VARIABLE)]
@@ -125,7 +125,7 @@ def _placed(samples: pl.DataFrame, plan: Plan) -> tuple[Spans, Flags]:
 
 def _points(vectors: _Vectors, plan: Plan, names: list[str]) -> pl.DataFrame:
     if plan.chart == "mewma":
-        limit = plan.decision or mewma_limit(len(names), plan.weight, ARL0)
+        limit = plan.decision or mewma_limit_at_width(len(names), plan.weight, plan.k)
         first = starts(vectors.samples, ["stage_number"])
         found = mewma_panel(vectors.x, first, vectors.spans, vectors.parameters, plan.weight, limit, vectors.n, k=plan.k)
     else:
@@ -173,7 +173,7 @@ def _stages(vectors: _Vectors, names: list[str], points: pl.DataFrame, plan: Pla
                 "n_subgroups": int(own["is_baseline"].sum()),
                 "n_values": int(own.filter("is_baseline")["n"].sum()),
                 "source": "estimated",
-                "reason": None,
+                "reason": None if own["ucl"].is_not_null().any() else _NO_LIMIT,
                 "limits": {"location": lines.row(0, named=True) if lines.height == 1 else None},
                 "n_signals": int((own["rules"].list.len() > 0).sum()),
                 "capability": None,

@@ -24,10 +24,8 @@ from spc_platform.spc.multivariate import (
     t2_panel,
     t2_parameters,
 )
-from spc_platform.spc.rule_sets import RULE_SETS
-from spc_platform.spc.run_lengths import average_run_length
 from spc_platform.spc.sequence import Flags, Floats, Spans
-from spc_platform.spc.weighted_run_lengths import mewma_limit
+from spc_platform.spc.weighted_run_lengths import mewma_limit_at_width
 
 _SPAN = ["chart_id", "limit_version"]
 """What parts judged by the same parameters have in common."""
@@ -226,7 +224,7 @@ def _judged(charts: _Charts, limits: pl.DataFrame, site: Site) -> pl.DataFrame:
     k = float(vectors["k"][0])
     if vectors["chart"][0] == "mewma":
         weight = float(vectors["weight"][0] or MEWMA_WEIGHT)
-        limit = mewma_limit(p, weight, average_run_length(RULE_SETS["limits_only"], width=k))
+        limit = mewma_limit_at_width(p, weight, k)
         since = vectors["production_date"] - pl.Series([site.first_production_date])
         restart = since.dt.total_days() // site.policies.carry_days
         first = starts(vectors.with_columns(_restart=restart), [*_SPAN, "_restart"])

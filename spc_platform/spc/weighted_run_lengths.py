@@ -189,6 +189,15 @@ def mewma_limit(p: int, weight: float, arl0: float) -> float:
     return _solve(lambda limit: mewma_run_length(p, weight, limit), arl0, 0.05 * p, 60.0 + 4.0 * p)
 
 
+def mewma_limit_at_width(p: int, weight: float, k: float) -> float:
+    """Limit of a MEWMA with the in-control run length of two-sided limits ``k`` standard errors wide, 1 / (2 Phi(-k)).
+
+    >>> mewma_limit_at_width(2, 0.1, 3.0) == mewma_limit(2, 0.1, 0.5 / float(ndtr(-3.0)))
+    True
+    """
+    return mewma_limit(p, weight, 0.5 / float(ndtr(-k)))
+
+
 def _solve(run_length: Callable[[float], float], arl0: float, low: float, high: float) -> float:
     """The limit of a run length; its logarithm is nearly linear in the limit."""
     _check("arl0", arl0, 1.0, _LONGEST)

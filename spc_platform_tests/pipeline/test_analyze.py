@@ -345,6 +345,17 @@ def test_a_moving_range_longer_than_the_file_gives_no_sigma_with_a_reason(tmp_pa
     assert [len(panel["points"]) for panel in found["panels"]] == [4, 0]
 
 
+def test_the_limit_of_a_mewma_follows_the_width_of_the_limits_and_t2_of_one_subgroup_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("a,b\n1,2\n2,1\n3,7\n4,8\n5,1\n6,1\n")
+    # weight 1 remembers nothing: the limit is the chi-square quantile at 2 Phi(-k)
+    found = document("analyze", path, "--chart", "mewma", "--value", "a,b", "--lambda", 1, "--k", 2)
+    (limit,) = {point["ucl"] for point in found["panels"][0]["points"]}
+    assert limit == pytest.approx(-2 * math.log(2 * statistics.NormalDist().cdf(-2)), rel=1e-9)
+    alone = document("analyze", path, "--chart", "t2", "--value", "a,b", "--size", 6)
+    assert "a single subgroup has no limit of phase I" in alone["stages"][0]["reason"]
+
+
 def test_the_file_of_the_data_is_never_overwritten(lengths: Path) -> None:
     before = lengths.read_bytes()
     assert "[SPC-389]" in refused("analyze", lengths, "--value", "length", "--out", lengths)
