@@ -167,10 +167,12 @@ def check_covariance(
 
 
 def span_of(spans: Spans) -> Ints:
+    """Number of the span of each row."""
     return np.repeat(np.arange(len(spans.starts)), spans.sizes)
 
 
 def entering(x: Floats, included: Flags | None) -> Flags:
+    """Rows of ``x`` (N, p) without a missing variable that are ``included``; infinity raises ``ContractError`` SPC-323."""
     endless = np.argwhere(np.isinf(x))
     if len(endless):
         row, variable = endless[0]

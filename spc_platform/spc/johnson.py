@@ -55,7 +55,11 @@ def fit_johnson(data: Floats, *, polish: bool = True) -> tuple[str, Parameters]:
 
 
 def transform(family: str, parameters: Parameters, x: Floats) -> Floats:
-    """Standard normal scores of the values; NaN outside the support of the family."""
+    """Standard normal scores of the values; NaN outside the support of the family.
+
+    ``family``: su, sb or sl; ``parameters``: gamma, delta, xi, lambda; ``x``: in the unit of xi and lambda. Source: Johnson,
+    Biometrika 36 (1949) 149.
+    """
     gamma, delta, xi, lam = parameters
     with np.errstate(invalid="ignore", divide="ignore"):
         y = (x - xi) / lam

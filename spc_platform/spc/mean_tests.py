@@ -71,7 +71,11 @@ def noncentral_t_interval(t: float, df: float, confidence: float) -> tuple[float
 
 
 def noncentral_f_interval(f: float, df1: float, df2: float, confidence: float) -> tuple[float, float]:
-    """Interval of the noncentrality of an observed F; 0 where F is too small for a positive end."""
+    """Interval of the noncentrality of an observed F; an end is 0 where F is too small for a positive one.
+
+    The noncentralities at which the observed ``f`` is the upper and the lower tail's quantile (Steiger, Psychological
+    Methods 9 (2004) 164).
+    """
     tail = (1.0 - confidence) / 2.0
 
     def end(probability: float) -> float:
@@ -335,7 +339,11 @@ def one_way_anova(groups: Mapping[str, npt.ArrayLike], *, equal_variances: bool 
 def all_pairs(
     names: Sequence[str], groups: Sequence[Floats], *, equal_variances: bool = True, confidence: float = 0.95
 ) -> tuple[Comparison, ...]:
-    """Differences of all pairs of means with simultaneous intervals: Tukey-Kramer, or Games-Howell without equal variances."""
+    """Differences of all pairs of means with simultaneous intervals: Tukey-Kramer, or Games-Howell without equal variances.
+
+    ``groups``: values of each group, about one common shift. Sources: Kramer, Biometrics 12 (1956) 307; Games and Howell, J.
+    Educational Statistics 1 (1976) 113; both by the studentized range.
+    """
     sizes = np.array([group.size for group in groups], dtype=np.float64)
     means = np.array([group.mean() for group in groups])
     variances = np.array([group.var(ddof=1) for group in groups])

@@ -202,7 +202,11 @@ def _stationary(phi: Floats) -> Flags:
 
 
 def autoregression_residuals(value: Floats, is_first: Flags, spans: Spans, model: Autoregression) -> Floats:
-    """One-step errors of each point under ``model``; NaN (never 0) where a predecessor or the model is missing."""
+    """One-step errors of each point under ``model``; NaN (never 0) where a predecessor or the model is missing.
+
+    ``value``, ``is_first``, ``spans`` as for ``fit_autoregression``; in the unit of the values. Values with a large common
+    offset lose digits to the model's mean: take the offset off first (``spc.residual_study`` does).
+    """
     members = _members(value, is_first, spans)
     segment = np.cumsum(_first(is_first, spans), dtype=np.int64)
     order = model.order[members.chart]

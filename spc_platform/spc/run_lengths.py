@@ -78,7 +78,11 @@ def transitions(rules: Sequence[Rule], shift: float = 0.0, width: float = 3.0) -
 
 
 def average_run_length(rules: Sequence[Rule], shift: float = 0.0, width: float = 3.0) -> float:
-    """Mean number of points until the first signal, from a start without a past.
+    """Mean number of points until the first signal of any of ``rules``, from a start without a past.
+
+    ``shift``: of the mean of independent normal points, in standard errors; ``width``: limits in standard errors. Exact, by
+    the Markov chain of ``transitions``, which raises for rules that it cannot follow. Source: Champ and Woodall,
+    Technometrics 29 (1987) 393.
 
     >>> from spc_platform.spc.rules import RULE_SETS
     >>> round(average_run_length(RULE_SETS["limits_only"]), 4)
@@ -91,7 +95,7 @@ def average_run_length(rules: Sequence[Rule], shift: float = 0.0, width: float =
 
 
 def survival(rules: Sequence[Rule], points: int, shift: float = 0.0, width: float = 3.0) -> float:
-    """Probability that the first ``points`` points give no signal."""
+    """Probability that the first ``points`` points give no signal; arguments, errors and source of ``average_run_length``."""
     stay = transitions(rules, shift, width)
     alive: Floats = np.ones(stay.shape[0])
     for _ in range(points):

@@ -161,7 +161,10 @@ def moving_average_run_length(
 
 @lru_cache(maxsize=1024)
 def ewma_limit(weight: float, arl0: float, *, asymptotic: bool = False) -> float:
-    """Width k in standard errors at which an EWMA has the in-control run length ``arl0``.
+    """Width k in standard errors at which an EWMA of that ``weight`` has the in-control run length ``arl0`` (points).
+
+    ``asymptotic``: limits of the final variance from the first point on. The root of ``ewma_run_length``; ``ContractError``
+    SPC-317 where no width gives it.
 
     >>> round(ewma_limit(0.1, 500.0, asymptotic=True), 3)
     2.814
@@ -181,7 +184,9 @@ def cusum_decision(reference: float, arl0: float) -> float:
 
 @lru_cache(maxsize=1024)
 def mewma_limit(p: int, weight: float, arl0: float) -> float:
-    """Limit of T2 at which a MEWMA of ``p`` variables has the in-control run length ``arl0``.
+    """Limit of T2 at which a MEWMA of ``p`` variables has the in-control run length ``arl0`` (points).
+
+    The root of ``mewma_run_length``; ``ContractError`` SPC-317 where no limit gives it.
 
     >>> round(mewma_limit(2, 0.1, 200.0), 4)
     8.6336
