@@ -82,12 +82,27 @@ def gauge_document(file: StudyFile, request: GaugeRequest) -> dict[str, Any]:
         raise wrong_option(f"--method {request.method!r}: choose {', '.join(_METHODS)}.")
     warnings: list[str] = []
     columns = {"value": request.value}
+    _check_gauge_options(request)
     if request.bias or request.linearity:
         kind, result = _against_reference(file, request, columns, warnings)
     else:
         kind, result = _repeatability(file, request, columns, warnings)
     title = f"{_TITLES[kind]} of {request.value}"
     return _document(file, kind, title, {"result": result}, request, columns, warnings)
+
+
+def _check_gauge_options(request: GaugeRequest) -> None:
+    """An option that the asked study does not use is refused, not left aside."""
+    against = request.bias or request.linearity
+    unused = {
+        "--reference": not against and request.reference is not None,
+        "--part": against and request.part is not None,
+        "--operator": against and request.operator is not None,
+        "--method": against and request.method != "anova",
+    }
+    if named := [name for name, is_unused in unused.items() if is_unused]:
+        study = "bias or linearity" if against else "a gauge R&R study"
+        raise wrong_option(f"{', '.join(named)} has no use in {study}: leave it out, or ask for the other study.")
 
 
 def _repeatability(

@@ -64,6 +64,7 @@ class Request:
     exclude: Sequence[str] = ()
     pooling: str = "by_part"
     residuals: str | None = None
+    limits: str = "shewhart"
 
 
 @dataclass(frozen=True)
@@ -334,6 +335,7 @@ def _plan(request: Request, chart: Chart, size: int | None) -> Plan:
         excluded=_causes(request.exclude),
         pooling=request.pooling,
         residuals=_residuals(request),
+        limits=request.limits,
         custom_rules=custom,
     )
 

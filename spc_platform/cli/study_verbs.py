@@ -70,6 +70,7 @@ def analyze(
     alpha: Annotated[float | None, _option("False-alarm rate of a T² chart (that of --k).", _CHART)] = None,
     phase: Annotated[int, _option("1: T² limits for the data they rest on; 2: for future data.", _CHART)] = 1,
     pooling: Annotated[str, _option("Sigma of a Z-MR chart: by_part, by_run, constant, relative.", _CHART)] = "by_part",
+    limits: Annotated[str, _option("shewhart, or probability: exact quantiles on p, np, c, u, g.", _CHART)] = "shewhart",
     residuals: Annotated[
         str | None, _option("Chart what the past of each value does not predict: autoregression or ewma.", _CHART)
     ] = None,
@@ -92,7 +93,7 @@ def analyze(
         baseline=baseline, rules=rules, k=k, weight=weight, span=span, reference=reference, decision=decision, fir=fir,
         alpha=alpha, phase=phase, estimator=estimator, lsl=lsl, target=target, usl=usl, mu=mu, sigma=sigma,
         confidence=confidence, distribution=distribution, box_cox=box_cox, exclude=_all(exclude), pooling=pooling,
-        residuals=residuals,
+        residuals=residuals, limits=limits,
     )  # fmt: skip
     raise typer.Exit(run_analyze(file, request, form=form, out=out, sheet=sheet, fail_on_signal=fail_on_signal))
 

@@ -6,6 +6,7 @@ A frame of *samples* has one row per plotted sample in chart and time order, wit
 - charts of values: ``n_observed``, ``mean``, ``m2``, ``range``, ``s``, ``median`` as ``subgroup_statistics`` gives them, and
   ``part`` on a z_mr chart; charts of counts: ``count`` and ``size`` (what was inspected); charts of events: ``mean`` is the
   number or time between two events;
+- of counts and g optionally ``limits``: ``probability`` for quantiles of the count's own distribution;
 - optionally ``included`` (false: left out of the estimates, still plotted and judged) and the chart's settings ``k``,
   ``span``, ``weight``, ``reference``, ``decision``, ``head_start`` (``SETTINGS`` has what holds where one is null).
 """
@@ -20,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from spc_platform.contracts.charts import CHARTS, Panel
-from spc_platform.spc.attribute import Statistic, attribute_centre, attribute_panel, laney_sigma_z
+from spc_platform.spc.attribute import Statistic, attribute_centre, attribute_panel, attribute_probability_limits, laney_sigma_z
 from spc_platform.spc.constants import median_error
 from spc_platform.spc.panel import PanelPoints
 from spc_platform.spc.rare_events import TMethod, TParameters, g_centre, g_panel, t_panel, t_parameters
@@ -58,6 +59,11 @@ class _Rows:
     @property
     def is_first(self) -> Flags:
         return starts(self.frame, ["segment"])
+
+    @property
+    def has_probability_limits(self) -> bool:
+        """Limits at quantiles of the count's own distribution instead of at k standard errors."""
+        return "limits" in self.frame.columns and self.frame["limits"][0] == "probability"
 
     def span(self, otherwise: int) -> int:
         """Span of the moving range or average; charts of one kind with several spans are charted one span at a time."""
@@ -218,6 +224,9 @@ def _z(rows: _Rows, panel: Panel) -> PanelPoints:
 
 
 def _counted(rows: _Rows, panel: Panel) -> PanelPoints:
+    if rows.has_probability_limits:
+        statistic = cast("Statistic", panel.statistic)
+        return attribute_probability_limits(statistic, rows["count"], rows["size"], rows["mu"], rows["k"])
     return attribute_panel(
         cast("Statistic", panel.statistic), rows["count"], rows["size"], rows["mu"], rows["sigma"], rows["k"]
     )
@@ -239,6 +248,8 @@ def _moving_average(rows: _Rows, panel: Panel) -> PanelPoints:
 
 
 def _g(rows: _Rows, panel: Panel) -> PanelPoints:
+    if rows.has_probability_limits:
+        return g_panel(rows["mean"], rows["mu"], rows["k"], "probability")
     return g_panel(rows["mean"], rows["mu"], rows["k"])
 
 

@@ -68,7 +68,7 @@ def chance_of_signals(
     )
     number = np.where(count > 0, special.gammainc(np.maximum(count, 0.5) / clumps, n * expected / clumps), 1.0)
     beyond = 2.0 * special.ndtr(-np.nan_to_num(np.abs(z)))
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):  # without a point there is no signal, and nothing to explain
         far = np.where(count > 0, -np.expm1(n * np.log1p(-np.minimum(beyond, 1.0))), 1.0)
     return np.asarray(np.where(np.isnan(expected), np.nan, np.minimum(1.0, 2.0 * np.minimum(number, far))))
 

@@ -155,6 +155,7 @@ def _labelled(samples: pl.DataFrame, plan: Plan, chart: Chart) -> pl.DataFrame:
         segment=pl.Series(starts(samples, segment)).cum_sum().cast(pl.Int64),
         **{name: pl.lit(float(getattr(plan, name) or otherwise)) for name, otherwise in SETTINGS.items()},
         span=pl.lit(plan.span, dtype=pl.Int64),
+        limits=pl.lit(plan.limits),
     )
     return samples.with_columns(sample=pl.coalesce("sample", pl.col("number").cast(pl.String)))
 
@@ -228,9 +229,10 @@ def _parameters(samples: pl.DataFrame, plan: Plan, chart: Chart) -> pl.DataFrame
         # a residual is an error of prediction: what it should be is known
         found = found.with_columns(mu=pl.lit(0.0))
     historical = {name: pl.lit(float(value)) for name in ("mu", "sigma") if (value := getattr(plan, name)) is not None}
-    return found.with_columns(**historical).with_columns(
-        source=pl.lit("historical" if len(historical) == 2 else "historical and estimated" if historical else "estimated")
-    )
+    # the sigma of the means has no historical value of its own
+    whole = len(historical) == 2 and not any(panel.name == "within" for panel in chart.panels)
+    source = "historical" if whole else "historical and estimated" if historical else "estimated"
+    return found.with_columns(**historical, source=pl.lit(source))
 
 
 def _of_parts(samples: pl.DataFrame, plan: Plan) -> pl.DataFrame:

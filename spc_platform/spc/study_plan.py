@@ -9,11 +9,13 @@ from typing import Any
 
 import polars as pl
 
-from spc_platform.contracts.charts import CHARTS
+from spc_platform.contracts.charts import CHARTS, Chart
 from spc_platform.errors import ContractError
 from spc_platform.spc.residual_study import RESIDUAL_CHARTS, RESIDUALS
 
 BAD_PLAN = "SPC-390"
+LIMITS = ("shewhart", "probability")
+PROBABILITY_CHARTS = ("p", "np", "c", "u", "g")
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,10 @@ class Plan:
     (None: 2 and 3); ``reference``, ``decision``, ``head_start``: k, h (None: 5) and FIR share of h of a CUSUM in
     standard errors; ``decision`` is also the limit of a MEWMA (None: that of the in-control run length of limits at k);
     ``phase``: of T² limits; ``alpha``: of T², default 2 Phi(-k);
-    ``pooling``: how a z_mr chart finds sigma (constant, relative, by_part, by_run); ``residuals``: chart what is left of each
-    value once its past has predicted it (autoregression or ewma; ``spc.residual_study``), None: the values.
+    ``limits``: shewhart, k standard errors, or on counts and g probability, the quantiles of the count's own distribution at
+    Phi(-k) and Phi(k); ``pooling``: how a z_mr chart finds sigma (constant, relative, by_part, by_run); ``residuals``: chart
+    what is left of each value once its past has predicted it (autoregression or ewma; ``spc.residual_study``), None: the
+    values.
     """
 
     chart: str
@@ -55,6 +59,7 @@ class Plan:
     box_cox: float | str | None = None
     excluded: Mapping[str, str] = field(default_factory=dict)
     pooling: str = "by_part"
+    limits: str = "shewhart"
     residuals: str | None = None
     custom_rules: pl.DataFrame | None = None
 
@@ -114,6 +119,7 @@ def check_plan(plan: Plan) -> None:
         if value is not None and not holds(value):
             raise ContractError(f"{name} is {value:g}; it must be {expected}", code=BAD_PLAN)
     _check_historical(plan)
+    _check_limits(plan, chart)
     _check_residuals(plan)
     if plan.baseline is not None and not 1 <= plan.baseline[0] <= plan.baseline[1]:
         first, last = plan.baseline
@@ -143,6 +149,24 @@ def _check_residuals(plan: Plan) -> None:
         raise ContractError(
             "residuals vary about 0 by a model of the file; leave mu and sigma out, or name a baseline", code=BAD_PLAN
         )
+
+
+def _check_limits(plan: Plan, chart: Chart) -> None:
+    if plan.limits not in LIMITS:
+        raise ContractError(f"limits {plan.limits!r} are unknown; use one of {', '.join(LIMITS)}", code=BAD_PLAN)
+    if plan.limits == "probability" and chart.name not in PROBABILITY_CHARTS:
+        text = f"a {chart.title} chart has no probability limits; only {', '.join(PROBABILITY_CHARTS)} charts have"
+        raise ContractError(f"{text}; leave limits out", code=BAD_PLAN)
+    if chart.data != "vectors":
+        return
+    if plan.size is not None and plan.size > 1 and plan.estimator == "successive_differences":
+        text = "subgroups have their covariance within; successive differences are for single vectors: leave the estimator out"
+        raise ContractError(text, code=BAD_PLAN)
+    if chart.name == "mewma" and plan.alpha is not None:
+        raise ContractError("alpha is that of a T² chart; give a MEWMA its k or its decision", code=BAD_PLAN)
+    if ":" in plan.rules:
+        text = f"rules {plan.rules!r}: a {chart.title} chart has its upper limit as its only test; leave the rules out"
+        raise ContractError(text, code=BAD_PLAN)
 
 
 def _check_historical(plan: Plan) -> None:

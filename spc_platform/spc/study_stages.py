@@ -10,12 +10,13 @@ import polars as pl
 
 from spc_platform.contracts.charts import CHARTS, LOCATION_PANELS, TIME_WEIGHTED
 from spc_platform.contracts.fitness import SPC_CHART_FITNESS
+from spc_platform.errors import ContractError
 from spc_platform.spc.capability_study import capability_study, stability_of_study
 from spc_platform.spc.charting import chart_parameters, starts
 from spc_platform.spc.fitness import Samples, chart_fitness
 from spc_platform.spc.residual_study import Models
 from spc_platform.spc.rule_sets import Rule, allowed
-from spc_platform.spc.sequence import Spans
+from spc_platform.spc.sequence import Floats, Spans
 from spc_platform.spc.sigma import between_sigma
 from spc_platform.spc.stability import CHANCE, chance_of_spread_signals
 from spc_platform.spc.study_plan import Plan
@@ -41,6 +42,7 @@ def stage_results(
     fitness = _fitness(points, plan)
     points = points.with_row_index("point").with_columns(pl.col("point").cast(pl.Int64))
     results = []
+    is_only = samples["stage_number"].n_unique() == 1
     for (number,), rows in samples.group_by("stage_number", maintain_order=True):
         own = points.filter(pl.col("stage_number") == number)
         found = _centre_and_sigma(rows, parameters, number, plan)
@@ -52,7 +54,9 @@ def stage_results(
                 "k": plan.k,
                 "limits": _constant_limits(own),
                 "n_signals": flagged.height,
-                "capability": _capability(frame.filter(pl.col("stage_number") == number), rows, own, flagged, plan, rules),
+                "capability": _capability(
+                    frame.filter(pl.col("stage_number") == number), rows, own, flagged, plan, rules, is_only=is_only
+                ),
                 "fitness": fitness.get(number),
                 **({"model": models[number]} if number in models else {}),
             }
@@ -186,7 +190,14 @@ def _fitness(points: pl.DataFrame, plan: Plan) -> dict[int, dict[str, Any]]:
 
 
 def _capability(
-    frame: pl.DataFrame, rows: pl.DataFrame, points: pl.DataFrame, signals: pl.DataFrame, plan: Plan, rules: Sequence[Rule]
+    frame: pl.DataFrame,
+    rows: pl.DataFrame,
+    points: pl.DataFrame,
+    signals: pl.DataFrame,
+    plan: Plan,
+    rules: Sequence[Rule],
+    *,
+    is_only: bool,
 ) -> dict[str, Any] | None:
     """Capability of all observed values of the stage with its stability, sigma within by the plan's estimator.
 
@@ -202,16 +213,12 @@ def _capability(
     centre = points.filter(pl.col("panel").is_in(list(LOCATION_PANELS)) & pl.col("z").is_not_null())
     flagged = signals.filter(pl.col("panel").is_in(list(LOCATION_PANELS)))["point"].unique()
     flagged_z = points.filter(pl.col("point").is_in(flagged.implode()))["z"].abs()
-    found = capability_study(
+    found = _capability_of(
         frame["value"].drop_nulls().to_numpy(),
+        plan,
+        is_only=is_only,
         sigma_within=whole["sigma"],
         nu=whole["nu"],
-        lsl=plan.lsl,
-        target=plan.target,
-        usl=plan.usl,
-        confidence=plan.confidence,
-        distribution=plan.distribution,
-        box_cox=plan.box_cox,
         sizes=observed["n_observed"].to_numpy() if chart.sizes[1] != 1 else None,
         estimator=rows["estimator"][0],
     )
@@ -229,6 +236,19 @@ def _capability(
     if _spread_is_unstable(points, signals, plan):
         stability["stability"] = "unstable"
     return {**stability, **found}
+
+
+def _capability_of(values: Floats, plan: Plan, *, is_only: bool, **sigma: Any) -> dict[str, Any]:
+    """Capability as the plan asks for it; one stage of several that carries no fit goes without, and says why."""
+    limits: dict[str, Any] = {name: getattr(plan, name) for name in ("lsl", "target", "usl", "confidence")}
+    asked: dict[str, Any] = {"distribution": plan.distribution, "box_cox": plan.box_cox}
+    try:
+        return capability_study(values, **limits, **asked, **sigma)
+    except ContractError as error:
+        if is_only or not any(asked.values()):
+            raise
+        found = capability_study(values, **limits, **sigma)
+        return found | {"reason": "; ".join(filter(None, [found["reason"], str(error)]))}
 
 
 def _spread_is_unstable(points: pl.DataFrame, signals: pl.DataFrame, plan: Plan) -> bool:

@@ -43,7 +43,13 @@ class _Vectors:
     samples: pl.DataFrame
     parameters: VectorParameters
     spans: Spans
-    included: Flags
+    is_baseline: Flags
+    is_excluded: Flags
+
+    @property
+    def included(self) -> Flags:
+        """Samples that enter the parameters."""
+        return self.is_baseline & ~self.is_excluded
 
 
 def vector_study(frame: pl.DataFrame, plan: Plan) -> Study:
@@ -91,9 +97,10 @@ def _vectors(frame: pl.DataFrame, variables: list[str], plan: Plan) -> _Vectors:
     values = rows.select(variables).to_numpy().astype(np.float64)
     if not by_label and plan.size in (None, 1):
         samples = _labelled(rows.with_columns(last_row="row", n=pl.lit(1.0)))
-        spans, included = _placed(samples, plan)
-        parameters = t2_parameters(values, spans, included, cast("Method", plan.estimator or "covariance"))
-        return _Vectors(values, np.ones(rows.height), samples, parameters, spans, included)
+        spans, window, excluded = _placed(samples, plan)
+        method = cast("Method", plan.estimator or "covariance")
+        parameters = t2_parameters(values, spans, window & ~excluded, method)
+        return _Vectors(values, np.ones(rows.height), samples, parameters, spans, window, excluded)
     rows = frame.with_columns(sample_number=sample_numbers(frame, plan)).drop_nulls(variables)
     rows = rows.sort("sample_number", maintain_order=True)
     values = rows.select(variables).to_numpy().astype(np.float64)
@@ -101,8 +108,9 @@ def _vectors(frame: pl.DataFrame, variables: list[str], plan: Plan) -> _Vectors:
     found = vector_subgroups(values, subgroup_spans)
     first = rows[subgroup_spans.starts].with_columns(last_row=rows["row"][subgroup_spans.ends], n=pl.Series(found.n))
     samples = _labelled(first)
-    spans, included = _placed(samples, plan)
-    return _Vectors(found.mean, found.n, samples, t2_subgroup_parameters(found, spans, included), spans, included)
+    spans, window, excluded = _placed(samples, plan)
+    parameters = t2_subgroup_parameters(found, spans, window & ~excluded)
+    return _Vectors(found.mean, found.n, samples, parameters, spans, window, excluded)
 
 
 def _labelled(first: pl.DataFrame) -> pl.DataFrame:
@@ -111,16 +119,16 @@ def _labelled(first: pl.DataFrame) -> pl.DataFrame:
     return samples.with_columns(sample=pl.coalesce("subgroup", pl.col("number").cast(pl.String)))
 
 
-def _placed(samples: pl.DataFrame, plan: Plan) -> tuple[Spans, Flags]:
-    """Spans of the stages, and which samples enter the parameters of their stage."""
+def _placed(samples: pl.DataFrame, plan: Plan) -> tuple[Spans, Flags, Flags]:
+    """Spans of the stages, the samples of the baseline of their stage, and those excluded with a cause."""
     unknown = sorted(set(plan.excluded) - set(samples["sample"]))
     if unknown:
         raise ContractError(f"no subgroup {', '.join(unknown)} to exclude; name subgroups of the file", code=BAD_VECTORS)
     spans = Spans.from_first(starts(samples, ["stage_number"]))
     position: Ints = np.arange(samples.height) - np.repeat(spans.starts, spans.sizes) + 1
     first, last = checked_baseline(plan, samples)
-    included: Flags = (position >= first) & (position <= last)
-    return spans, included & ~samples["sample"].is_in(list(plan.excluded)).to_numpy()
+    window: Flags = (position >= first) & (position <= last)
+    return spans, window, samples["sample"].is_in(list(plan.excluded)).to_numpy()
 
 
 def _points(vectors: _Vectors, plan: Plan, names: list[str]) -> pl.DataFrame:
@@ -147,8 +155,8 @@ def _points(vectors: _Vectors, plan: Plan, names: list[str]) -> pl.DataFrame:
         )
         .with_columns(
             **columns,
-            is_baseline=pl.Series(vectors.included),
-            is_excluded=vectors.samples["sample"].is_in(list(plan.excluded)),
+            is_baseline=pl.Series(vectors.is_baseline),
+            is_excluded=pl.Series(vectors.is_excluded),
         )
         .with_columns(
             rules=pl.when(beyond).then(pl.lit([f"{plan.chart}_limit"])).otherwise(pl.lit([], dtype=pl.List(pl.String)))
@@ -170,8 +178,8 @@ def _stages(vectors: _Vectors, names: list[str], points: pl.DataFrame, plan: Pla
                 "sigma": None,
                 "estimator": "within_subgroups" if vectors.parameters.is_subgrouped else plan.estimator or "covariance",
                 "nu": float(vectors.parameters.nu[index]),
-                "n_subgroups": int(own["is_baseline"].sum()),
-                "n_values": int(own.filter("is_baseline")["n"].sum()),
+                "n_subgroups": int(vectors.included[first : last + 1].sum()),
+                "n_values": int(vectors.samples["n"].to_numpy()[first : last + 1][vectors.included[first : last + 1]].sum()),
                 "source": "estimated",
                 "reason": None if own["ucl"].is_not_null().any() else _NO_LIMIT,
                 "limits": {"location": lines.row(0, named=True) if lines.height == 1 else None},

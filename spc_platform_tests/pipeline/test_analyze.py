@@ -390,3 +390,26 @@ def test_help_loads_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_two_points_beyond_2_are_2_of_3_before_a_third_was_observed(tmp_path: Path) -> None:
+    # Champ and Woodall (1987) begin their chains without history: the second point signals, with a window of two
+    path = tmp_path / "start.csv"
+    path.write_text("x\n2.5\n2.6\n0.1\n-0.2\n")
+    found = document("analyze", path, "--mu", 0, "--sigma", 1, "--rules", "western_electric:2")
+    located = [violation for violation in found["violations"] if violation["panel"] == "location"]
+    assert [(violation["number"], violation["window"]) for violation in located] == [(2, [1, 2])]
+
+
+def test_a_historical_share_does_not_change_the_overdispersion_of_a_laney_chart(tmp_path: Path) -> None:
+    counts, size, share = [30, 55, 41, 72, 38, 60], 1000, 0.03
+    path = tmp_path / "laney.csv"
+    path.write_text("d\n" + "\n".join(map(str, counts)) + "\n")
+    point = document("analyze", path, "--count", "d", "--size", size, "--chart", "laney_p", "--mu", share)["panels"][0][
+        "points"
+    ][0]
+    mean = sum(counts) / len(counts) / size
+    ranges = [abs(a - b) / size for a, b in itertools.pairwise(counts)]
+    sigma_z = sum(ranges) / len(ranges) / math.sqrt(mean * (1 - mean) / size) / D2_OF_2  # Laney 2002, at the share of the data
+    assert point["cl"] == share
+    assert point["ucl"] == pytest.approx(share + 3 * sigma_z * math.sqrt(share * (1 - share) / size), rel=1e-12)

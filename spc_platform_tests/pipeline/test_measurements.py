@@ -173,3 +173,14 @@ def test_laboratories_of_several_materials(tmp_path: Path) -> None:
 )
 def test_a_question_that_cannot_be_asked_says_why(two_machines: Path, words: tuple[str, ...], said: str) -> None:
     assert said in refused("compare", two_machines, *words)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--part", "part", "--operator", "operator", "--reference", "10"), "--reference has no use in a gauge R&R study"),
+        (("--bias", "--reference", "10", "--part", "part", "--method", "nested"), "--part, --method has no use in bias"),
+    ],
+)
+def test_an_option_that_the_study_does_not_use_is_refused(gauge_file: Path, options: tuple[str, ...], told: str) -> None:
+    assert told in refused("gauge", gauge_file, "--value", "bore", *options)

@@ -319,3 +319,55 @@ def test_the_fitness_of_a_short_run_chart_is_that_of_its_standardized_values():
 def test_single_values_are_advised_a_hundred(chart):
     found = study(values(np.random.default_rng(7).normal(0, 1, 30).tolist()), Plan(chart))
     assert "limits rest on 30 subgroups, 100 are advised" in found.warnings
+
+
+def test_probability_limits_are_the_quantiles_of_the_count_itself():
+    """Mean 2 (Poisson tables): P(X > 6) = 0.0045, P(X > 7) = 0.0011, at most Phi(-3) = 0.00135, so 7 is the upper limit."""
+    found = study(counts([2.0] * 20 + [9.0]), Plan("c", mu=2.0, limits="probability"))
+    assert found.stages[0]["limits"]["location"] == {"cl": 2.0, "lcl": 0.0, "ucl": 7.0}
+    assert found.violations.filter(pl.col("rule") == "nelson_1")["number"].to_list() == [21]
+    assert study(counts([2.0] * 20 + [7.0]), Plan("c", mu=2.0)).violations.filter(pl.col("rule") == "nelson_1").height == 1
+    assert (
+        study(counts([2.0] * 20 + [7.0]), Plan("c", mu=2.0, limits="probability"))
+        .violations.filter(pl.col("rule") == "nelson_1")
+        .is_empty()
+    )
+
+
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        (Plan("i_mr", limits="probability"), "has no probability limits"),
+        (Plan("c", limits="exact"), "limits 'exact' are unknown"),
+        (Plan("mewma", alpha=0.01), "alpha is that of a T² chart"),
+        (Plan("t2", rules="nelson:2"), "upper limit as its only test"),
+        (Plan("t2", size=4, estimator="successive_differences"), "leave the estimator out"),
+    ],
+)
+def test_an_option_without_use_is_refused(plan, told):
+    with pytest.raises(ContractError, match=told):
+        study(vectors(), plan)
+
+
+def test_one_stage_that_carries_no_fit_does_not_cost_the_others_theirs():
+    rng = np.random.default_rng(8)
+    drawn = [*rng.weibull(2.0, 60).tolist(), 1.0, 1.0]
+    frame = values(drawn).with_columns(stage=pl.Series(["a"] * 60 + ["b"] * 2))
+    whole, short = (stage["capability"] for stage in study(frame, Plan("i_mr", usl=5.0, distribution="weibull")).stages)
+    assert whole["distribution"] == "weibull"
+    assert whole["ppk_percentile"] > 0
+    assert short.get("ppk_percentile") is None
+    assert "SPC-349" in short["reason"]
+
+
+def test_the_sigma_of_means_has_no_historical_value():
+    drawn = np.random.default_rng(9).normal(0, 1, 60).tolist()
+    assert study(values(drawn), Plan("i_mr_r", size=5, mu=0.0, sigma=1.0)).stages[0]["source"] == "historical and estimated"
+    assert study(values(drawn), Plan("xbar_r", size=5, mu=0.0, sigma=1.0)).stages[0]["source"] == "historical"
+
+
+def test_a_vector_excluded_with_a_cause_stays_in_its_baseline():
+    points = study(vectors(), Plan("t2", excluded={"3": "dropped"})).points
+    assert points.filter(number=3).select("is_baseline", "is_excluded").row(0) == (True, True)
+    outside = study(vectors(), Plan("t2", baseline=(10, 30), excluded={"3": "dropped"})).points
+    assert outside.filter(number=3).select("is_baseline", "is_excluded").row(0) == (False, True)

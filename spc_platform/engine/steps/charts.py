@@ -11,7 +11,7 @@ from spc_platform.engine.step import Input, Outcome, Step
 from spc_platform.engine.steps.common import dated, outcome, own
 from spc_platform.engine.steps.spc import SAMPLES, read_samples
 from spc_platform.engine.workspace import Workspace
-from spc_platform.spc.alarm_budget import plant_alarm_budget
+from spc_platform.spc.alarm_budget import plant_alarm_budget, width_for_budget
 from spc_platform.spc.fitness import pipeline_fitness
 from spc_platform.spc.phases import drift, running_candidates, shadow
 from spc_platform.spc.vectors import approve_vector_baselines, form_vectors, judge_vectors
@@ -89,6 +89,7 @@ def _alarm_budget(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
         "expected_false_alarms_per_day": float(frame["expected_false_alarms_per_day"].sum()),
         "observed_signals_per_day": float(frame["observed_signals_per_day"].sum()),
         "discoveries": int(frame["is_discovery"].sum()),
+        "k_for_one_false_alarm_a_day": width_for_budget(frame["points_per_day"].fill_null(0.0).to_numpy(), 1.0),
     }
     yield outcome(
         workspace, "spc_alarm_budget", frame, None, _dates(workspace, "spc_points", "spc_violations"), figures=figures
