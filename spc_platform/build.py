@@ -37,7 +37,7 @@ def build_defs(settings: Settings | None = None, resources: Mapping[str, Any] | 
         ],
         asset_checks=checks.all_checks(),
         jobs=[refresh, jobs.everything_job(), jobs.prune],  # type: ignore[list-item]
-        schedules=[jobs.daily_schedule(refresh, site), jobs.prune_weekly],
+        schedules=[jobs.daily_schedule(refresh, site), jobs.prune_weekly, *jobs.delivery_schedules(site)],
         sensors=[
             sensors.batch_sensor(refresh),
             *(sensors.source_sensor(source.source_id, source.poll_s) for source in site.sources),

@@ -29,7 +29,8 @@ HOW_TO = REPOSITORY / "docs" / "how-to" / "charts-and-limits.md"
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTEXT.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 PAGES += sorted((REPOSITORY / "data").glob("*/README.md"))
 CODE = re.compile(r"SPC-\d{3}")
-CLASS_DIGIT = {"TransientError": "1", "PermanentError": "2", "ContractError": "3", "SiteError": "4", "LakeError": "5"}
+CLASS_DIGIT = {"TransientError": "1", "PermanentError": "2", "ContractError": "36", "SiteError": "4", "LakeError": "5"}
+"""3 is data and statistics, 6 records of production."""
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -73,7 +74,7 @@ def test_every_error_is_raised_with_a_code_of_its_class() -> None:
                 given = " ".join(ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg == "code")
                 for code in CODE.findall(given):
                     raised += 1
-                    assert code[4] == CLASS_DIGIT[call.func.id], f"{path.name}:{call.lineno} raises {call.func.id} with {code}"
+                    assert code[4] in CLASS_DIGIT[call.func.id], f"{path.name}:{call.lineno} raises {call.func.id} with {code}"
     assert raised > 20
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
+from spc_platform.cli.fetch import ROUTE_LIST, route_list
 from spc_platform.sources.mtconnect import adapter_lines
 from spc_platform.sources.qif import specifications
 
@@ -64,6 +65,12 @@ STUDIES = (
 )
 LABORATORIES = {"mtc": "incoming inspection by The MTC", "fair": "first article inspection by NIST and Mitutoyo"}
 LAST_OPERATION = {"plate": "Op2", "cover": "Op3"}
+EVENTS = {
+    "operation_starts": (["raw_segment_event", "raw_work_order_event"], "started", "first_active_utc"),
+    "operation_finishes": (["raw_segment_event"], "finished", "last_completed_utc"),
+    "order_completions": (["raw_work_order_event"], "completed", "last_completed_utc"),
+}
+"""Resource that reads the route list -> its tables, what happened, and the column that says when."""
 REPORTS = {
     "plate": ("nist_mtc_crada_plate_*_MultiSPC-1.xlsx", "2017-03-07 10:53:08.950"),
     "cover": ("nist_mtc_crada_cover_*_MultiSPC-0.xlsx", "2017-03-20 11:54:50.120"),
@@ -76,6 +83,8 @@ def main(data: Path) -> None:
     _write("characteristics", _characteristics(specified))
     _write("specifications", _specifications(specified))
     _write("streams", _streams())
+    if not (data / PARTS / ROUTE_LIST).exists():
+        route_list(data).write_csv(data / PARTS / ROUTE_LIST)
     text = _parts(data) + _test_bed()
     (HERE / "sources.toml").write_text(text, encoding="utf-8")
 
@@ -175,11 +184,31 @@ def _parts(data: Path) -> str:
         text += _resource(
             f"{part}_operations", tables, "mtconnect_adapter", f"Split-{part.capitalize()}-Hurco04.tar.gz", options
         )
+    for name, (tables, event_type, column) in EVENTS.items():
+        text += _events(name, tables, event_type, column)
     for study in STUDIES:
         text += _study(study, _completions(study.part, data))
     for part, (glob, reported_at) in REPORTS.items():
         text += _report(part, glob, reported_at, _completions(part, data))
     return text
+
+
+def _events(name: str, tables: list[str], event_type: str, column: str) -> str:
+    """Events of parts and orders: the program of an operation first ran, or last completed, on one part."""
+    fields = {
+        "record_id": f"{{part_type}}-{{serial}}-{{operation}}-{event_type}",
+        "job_order_id": "{part_type}-{serial}-{operation}",
+        "material_definition_id": "part_type",
+        "occurred_at": column,
+    }
+    constants: dict[str, object] = {"event_type": event_type}
+    if "raw_segment_event" in tables:
+        fields |= {"item_id": "{part_type}-{serial}", "segment_id": "{part_type}-{operation}"}
+        constants |= {"item_kind": "serial", "quantity": 1, "equipment_id": "Hurco04"}
+    if "raw_work_order_event" in tables:
+        constants |= {"work_center_id": "hurco04_cell", "planned_quantity": 1}
+    options = {"number_formats": {"serial": "02d"}, "constants": constants}
+    return _resource(name, tables, "csv", ROUTE_LIST, options, fields)
 
 
 def _orders(part: str) -> list[str]:

@@ -42,3 +42,8 @@
 {% macro summed_seconds(name) -%}
     sum(round({{ name }} * 1e6)::bigint) / 1e6 as {{ name }}
 {%- endmacro %}
+
+{# The same, but one unknown value leaves the whole sum unknown. #}
+{% macro summed_seconds_if_all_known(name) -%}
+    case when count(*) = count({{ name }}) then sum(round({{ name }} * 1e6)::bigint) / 1e6 end as {{ name }}
+{%- endmacro %}

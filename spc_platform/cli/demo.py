@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DEMO_DATES = 14
 PLANT_PORT = 8765
+ERP_PORT = 8767
 MOST_CHATTER = 4000
 """Characters of dbt's own words that are shown when a run fails."""
 console = Console(stderr=True, highlight=False)
@@ -69,19 +70,26 @@ def load_heavy_modules() -> None:
 
 
 @contextmanager
-def running_plant() -> Iterator[str]:
-    """The embedded plant in its own process on free loopback ports; yields the address of its admin port."""
+def running_plant(settings: Settings) -> Iterator[str]:
+    """The embedded plant and its ERP in a process of their own on free loopback ports; yields the address of the admin port.
+
+    Where the site has an ERP of its own, or SPC_SOURCE_URL names one, the summaries go there.
+    """
     process = subprocess.Popen(
-        [sys.executable, "-m", "spc_platform.plant", "--port", "0", "--admin-port", "0"],
+        [sys.executable, "-m", "spc_platform.plant", "--port", "0", "--admin-port", "0", "--erp-port", "0"],
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
         load_heavy_modules()
-        announced = re.search(r"MES (\S+), admin (\S+),", process.stdout.readline() if process.stdout else "")
+        announced = re.search(r"MES (\S+), admin (\S+), ERP (\S+),", process.stdout.readline() if process.stdout else "")
         if announced is None:
             raise PermanentError("the embedded plant did not start; run `spc plant` to see why")
-        os.environ["SPC_SOURCE_URL"] = json.dumps({"mes": announced[1]})
+        addresses = {**settings.source_url, "mes": announced[1]}
+        if delivers_to_stub(settings):
+            addresses["erp"] = announced[3]
+            know_erp_token()
+        os.environ["SPC_SOURCE_URL"] = json.dumps(addresses)
         yield announced[2]
     finally:
         process.terminate()
@@ -98,6 +106,24 @@ def reads_plant(settings: Settings) -> bool:
     return any(each.hostname in LOOPBACK and each.netloc.endswith(f":{PLANT_PORT}") for each in addresses)
 
 
+def know_erp_token() -> None:
+    """Puts the stub ERP's token into the environment, unless one is there."""
+    from spc_platform.plant.erp import TOKEN, TOKEN_VARIABLE
+
+    os.environ.setdefault(TOKEN_VARIABLE, TOKEN)
+
+
+def delivers_to_stub(settings: Settings) -> bool:
+    """Whether the site's ERP, where SPC_SOURCE_URL left it, is at the stub's address. Raises SiteError for a wrong erp.toml."""
+    from spc_platform.erp.config import FILE, read_erp_config
+    from spc_platform.sources.rest import LOOPBACK
+
+    if not (settings.site / FILE).is_file():
+        return False
+    address = urlsplit(read_erp_config(settings).base_url)
+    return address.hostname in LOOPBACK and address.port == ERP_PORT
+
+
 def run_demo(site: str, data: Path | None, out: Path | None) -> int:
     """Exit code 0 when every step and blocking check passed."""
     started = time.monotonic()
@@ -105,7 +131,7 @@ def run_demo(site: str, data: Path | None, out: Path | None) -> int:
     export(settings)
     _require_folders(settings)
     embedded = reads_plant(settings)
-    with running_plant() if embedded else nullcontext() as admin_url:
+    with running_plant(settings) if embedded else nullcontext() as admin_url:
         succeeded = _materialize(Settings())
         console.print(f"{time.monotonic() - started:5.1f} s  done")
         if not succeeded:
@@ -114,7 +140,20 @@ def run_demo(site: str, data: Path | None, out: Path | None) -> int:
         from spc_platform.cli.summary import print_summary
 
         print_summary(Settings(), admin_url, site)
+        _print_delivery(Settings())
     return 0
+
+
+def _print_delivery(settings: Settings) -> None:
+    """Says what became of the summaries of the ended orders; nothing where there is no outbox."""
+    from spc_platform.erp.orders import outbox_path
+    from spc_platform.erp.outbox import Outbox
+
+    path = outbox_path(settings)
+    if path.is_file():
+        newest = Outbox(path).status().group_by("job_order_id").last()
+        counted = sorted(newest["state"].value_counts().iter_rows())
+        console.print(f"ERP: summaries of {newest.height} ended orders, {', '.join(f'{n} {state}' for state, n in counted)}")
 
 
 def _require_folders(settings: Settings) -> None:

@@ -5,8 +5,8 @@ assembly (tdp/mtc) and raw adapter logs (raw/). Work of the US Government, publi
 credit ("NIST SMS Test Bed") and endorses nothing.
 
 Upstream keeps the logs as single files. They are packed here, bytes unchanged, into the archives that the site
-reads: 40 + 60 logs of operations and 56 logs of machines. What upstream does not have is not fetched: the route
-list and the long table of results (``DERIVED_*``) were made from these files, and no run needs them.
+reads: 40 + 60 logs of operations and 56 logs of machines. The list of operations (``ROUTE_LIST``) is not upstream:
+it follows from the logs and is made of them.
 """
 
 from __future__ import annotations
@@ -14,23 +14,27 @@ from __future__ import annotations
 import gzip
 import io
 import logging
+import re
 import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
+import polars as pl
 import pooch
 import requests
 
 from spc_platform.errors import PermanentError, TransientError
 from spc_platform.settings import REPOSITORY
+from spc_platform.sources.mtconnect import adapter_lines
 
 COMMIT = "968279f14ebe96c03c8877eeb1901cf6b4c8fbab"
 UPSTREAM = f"https://raw.githubusercontent.com/usnistgov/smstestbed/{COMMIT}"
 REGISTRY = REPOSITORY / "data" / "nist" / "registry.txt"
 PARTS = "nist-mtc-box-assembly"
 TEST_BED = "nist-smstestbed-week-2017-05-01"
+ROUTE_LIST = "DERIVED_operation_events_plate_cover.csv"
 TIMEOUT_S = 60
 RETRIES = 2
 CACHE = ".upstream"
@@ -69,7 +73,11 @@ def fetch(
     report = say or (lambda _: None)
     report(f"{len(hashes)} files from {base}")
     found = {path: _download(catalog, path) for path in sorted(hashes)}
-    return _place(found, destination, report)
+    placed = _place(found, destination, report)
+    goal = destination / PARTS / ROUTE_LIST
+    _write(goal, route_list(destination).write_csv().encode())
+    report(f"{goal} (made from the logs of operations)")
+    return sorted([*placed, goal])
 
 
 def read_registry(path: Path) -> dict[str, str]:
@@ -92,6 +100,30 @@ def target(upstream: str) -> Target:
     if upstream.startswith("raw/"):
         return Target(f"{TEST_BED}/raw-8-machines-20170501-20170507.tar.gz", name)
     return Target(f"{PARTS}/{name}")
+
+
+def route_list(data: Path) -> pl.DataFrame:
+    """Part, operation, when its program first ran and when it last completed, of every log of an operation in ``data``.
+
+    Columns: part_type, serial, operation, first_active_utc and last_completed_utc (ISO, microseconds).
+    """
+    rows = []
+    for path in sorted((data / PARTS).glob("Split-*-Hurco04.tar.gz"), reverse=True):
+        with tarfile.open(path) as archive:
+            for member in archive:
+                named = re.search(r"(\w+)-(Op\d)-Hurco04-(\d\d)of20\.txt$", member.name)
+                content = archive.extractfile(member) if named else None
+                if named is None or content is None:
+                    continue
+                said = adapter_lines(content.read()).filter(pl.col("item") == "Program_Status")
+                at = pl.col("at").dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
+                first, last = said.select(
+                    at.filter(pl.col("value") == "ACTIVE").min().alias("first"),
+                    at.filter(pl.col("value") == "PROGRAM_COMPLETED").max().alias("last"),
+                ).row(0)
+                rows.append((named[1].upper(), int(named[3]), named[2].upper(), first, last))
+    names = ("part_type", "serial", "operation", "first_active_utc", "last_completed_utc")
+    return pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String) | {"serial": pl.Int64}, orient="row")
 
 
 def _download(catalog: pooch.Pooch, path: str) -> Path:

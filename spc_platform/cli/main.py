@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from spc_platform.cli import study_verbs
+from spc_platform.cli import oee, study_verbs, trace, why
+from spc_platform.cli.erp import erp_app
 from spc_platform.cli.limits import limits_app
 from spc_platform.errors import SpcError
 
@@ -17,7 +18,11 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pret
 data_app = typer.Typer(no_args_is_help=True, help="External data sets.")
 app.add_typer(data_app, name="data")
 app.add_typer(limits_app, name="limits")
+app.add_typer(erp_app, name="erp")
 study_verbs.register(app)
+trace.register(app)
+oee.register(app)
+why.register(app)
 
 _Date = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from spc_platform.cli.demo import PLANT_PORT, export, reads_plant
+from spc_platform.cli.demo import ERP_PORT, PLANT_PORT, delivers_to_stub, export, know_erp_token, reads_plant
 from spc_platform.errors import PermanentError
 from spc_platform.settings import REPOSITORY, Settings
 
@@ -38,6 +38,10 @@ def _commands(settings: Settings, port: int) -> dict[str, list[str]]:
         commands["plant"] = [
             sys.executable, "-m", "spc_platform.plant", "--port", str(PLANT_PORT), "--admin-port", str(PLANT_ADMIN_PORT),
         ]  # fmt: skip
+        if delivers_to_stub(settings):
+            remedy = "stop the process that holds it, or name another ERP with SPC_SOURCE_URL"
+            require_free(ERP_PORT, "the stub ERP", remedy)
+            commands["plant"] += ["--erp-port", str(ERP_PORT)]
     commands["daemon"] = [str(scripts / "dagster-daemon"), "run", "-w", workspace]
     commands["webserver"] = [str(scripts / "dagster-webserver"), "-w", workspace, "-h", "127.0.0.1", "-p", str(port)]
     return commands
@@ -48,7 +52,10 @@ def run_ui(port: int) -> int:
     require_free(port, "the webserver", "choose another with `spc ui --port`")
     settings = Settings()
     export(settings)
-    processes = {name: subprocess.Popen(command) for name, command in _commands(settings, port).items()}
+    commands = _commands(settings, port)
+    if "--erp-port" in commands.get("plant", ()):
+        know_erp_token()
+    processes = {name: subprocess.Popen(command) for name, command in commands.items()}
     console.print(f"Dagster on http://127.0.0.1:{port} — sensors and schedules run; stop with Ctrl-C")
     if "plant" in processes:
         console.print(f"a new batch in the MES: curl -X POST 127.0.0.1:{PLANT_ADMIN_PORT}/admin/advance -d '{{\"hours\": 24}}'")

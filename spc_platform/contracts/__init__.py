@@ -1,13 +1,42 @@
 """Table contracts: the only place where a column is first named. No I/O, no dagster."""
 
-from spc_platform.contracts import alarms, core, fitness, phases, prepared, production, raw, site, spc, vectors
+from spc_platform.contracts import (
+    alarms,
+    core,
+    fitness,
+    performance,
+    phases,
+    prepared,
+    production,
+    raw,
+    site,
+    spc,
+    vectors,
+)
+from spc_platform.contracts.energy import ENERGY_BY_STATE, ENERGY_INTERVAL, ENERGY_PER_PART
+from spc_platform.contracts.events import OPERATIONS_EVENT
+from spc_platform.contracts.genealogy import LOT_GENEALOGY, LOT_GENEALOGY_REFUSED
+from spc_platform.contracts.orders import WIP_FINDING, WIP_INTERVAL, WORK_ORDER_STATUS
 from spc_platform.contracts.table import Column, Table
 
 LAKE_TABLES: dict[str, Table] = {
     table.name: table
-    for module in (raw, core, prepared, spc, vectors, fitness, phases, alarms, production)
+    for module in (raw, core, prepared, spc, vectors, fitness, phases, alarms, production, performance)
     for table in vars(module).values()
     if isinstance(table, Table)
+} | {
+    table.name: table
+    for table in (
+        OPERATIONS_EVENT,
+        WORK_ORDER_STATUS,
+        WIP_INTERVAL,
+        WIP_FINDING,
+        ENERGY_INTERVAL,
+        ENERGY_BY_STATE,
+        ENERGY_PER_PART,
+        LOT_GENEALOGY,
+        LOT_GENEALOGY_REFUSED,
+    )
 }
 """Every table of the lake by name."""
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from spc_platform.contracts.operations import (
+    MATERIAL_LINK_PAYLOAD,
+    SEGMENT_EVENT_PAYLOAD,
+    SIGNAL_EVENT_PAYLOAD,
+    WORK_ORDER_EVENT_PAYLOAD,
+)
 from spc_platform.contracts.raw import (
     EQUIPMENT_STATE_PAYLOAD,
     LINEAGE,
     MEASUREMENT_PAYLOAD,
     PRODUCTION_COUNT_PAYLOAD,
     RAW_EQUIPMENT_STATE,
+    RAW_MATERIAL_LINK,
     RAW_MEASUREMENT,
     RAW_PRODUCTION_COUNT,
+    RAW_SEGMENT_EVENT,
+    RAW_SIGNAL_EVENT,
     RAW_TELEMETRY,
     RAW_WORK_ORDER,
+    RAW_WORK_ORDER_EVENT,
     TELEMETRY_PAYLOAD,
     WORK_ORDER_PAYLOAD,
 )
@@ -70,6 +80,38 @@ WORK_ORDER = Table(
     sort=("work_center_id", "start_at"),
 )
 
+WORK_ORDER_EVENT = Table(
+    name="work_order_event",
+    description="Valid events of work orders.",
+    columns=(*LINEAGE, *WORK_ORDER_EVENT_PAYLOAD),
+    key=("source_id", "record_id"),
+    sort=("job_order_id", "occurred_at"),
+)
+
+SEGMENT_EVENT = Table(
+    name="segment_event",
+    description="Valid events of lots and parts at operations.",
+    columns=(*LINEAGE, *SEGMENT_EVENT_PAYLOAD),
+    key=("source_id", "record_id"),
+    sort=("item_id", "occurred_at"),
+)
+
+MATERIAL_LINK = Table(
+    name="material_link",
+    description="Valid links from material that was used to material that came of it.",
+    columns=(*LINEAGE, *MATERIAL_LINK_PAYLOAD),
+    key=("source_id", "record_id"),
+    sort=("child_id", "occurred_at"),
+)
+
+SIGNAL_EVENT = Table(
+    name="signal_event",
+    description="Valid statements of the signals of work units, from which state_interval makes states.",
+    columns=(*LINEAGE, *SIGNAL_EVENT_PAYLOAD),
+    key=("source_id", "record_id"),
+    sort=("equipment_id", "occurred_at"),
+)
+
 _REASONS = text("reasons", "Every rule that the row breaks, as column:REASON joined by ;.")
 
 
@@ -88,3 +130,7 @@ TELEMETRY_REJECTED = _rejected(TELEMETRY, RAW_TELEMETRY)
 EQUIPMENT_STATE_REJECTED = _rejected(EQUIPMENT_STATE, RAW_EQUIPMENT_STATE)
 PRODUCTION_COUNT_REJECTED = _rejected(PRODUCTION_COUNT, RAW_PRODUCTION_COUNT)
 WORK_ORDER_REJECTED = _rejected(WORK_ORDER, RAW_WORK_ORDER)
+WORK_ORDER_EVENT_REJECTED = _rejected(WORK_ORDER_EVENT, RAW_WORK_ORDER_EVENT)
+SEGMENT_EVENT_REJECTED = _rejected(SEGMENT_EVENT, RAW_SEGMENT_EVENT)
+MATERIAL_LINK_REJECTED = _rejected(MATERIAL_LINK, RAW_MATERIAL_LINK)
+SIGNAL_EVENT_REJECTED = _rejected(SIGNAL_EVENT, RAW_SIGNAL_EVENT)

@@ -15,12 +15,33 @@ import great_expectations as gx
 import great_expectations.expectations as gxe
 import polars as pl
 
-from spc_platform.contracts.core import EQUIPMENT_STATE, MEASUREMENT, PRODUCTION_COUNT, TELEMETRY, WORK_ORDER
+from spc_platform.contracts.core import (
+    EQUIPMENT_STATE,
+    MATERIAL_LINK,
+    MEASUREMENT,
+    PRODUCTION_COUNT,
+    SEGMENT_EVENT,
+    SIGNAL_EVENT,
+    TELEMETRY,
+    WORK_ORDER,
+    WORK_ORDER_EVENT,
+)
 from spc_platform.contracts.table import Table
 from spc_platform.site import Site
 
 _TABLES: dict[str, Table] = {
-    table.name: table for table in (MEASUREMENT, TELEMETRY, EQUIPMENT_STATE, PRODUCTION_COUNT, WORK_ORDER)
+    table.name: table
+    for table in (
+        MEASUREMENT,
+        TELEMETRY,
+        EQUIPMENT_STATE,
+        PRODUCTION_COUNT,
+        WORK_ORDER,
+        WORK_ORDER_EVENT,
+        SEGMENT_EVENT,
+        MATERIAL_LINK,
+        SIGNAL_EVENT,
+    )
 }
 
 
@@ -50,7 +71,10 @@ def _site_expectations(table: str, site: Site) -> list[gxe.Expectation]:
             gxe.ExpectColumnValuesToBeBetween(column=name, min_value=0)
             for name in ("good_quantity", "scrap_quantity", "rework_quantity")
         ]
-    return [gxe.ExpectColumnValuesToBeUnique(column="job_order_id")]
+    if table == "work_order":
+        return [gxe.ExpectColumnValuesToBeUnique(column="job_order_id")]
+    closed = [column for column in _TABLES[table].columns if column.isin]
+    return [gxe.ExpectColumnValuesToBeInSet(column=column.name, value_set=list(column.isin)) for column in closed]
 
 
 def suite(table: str, site: Site) -> gx.ExpectationSuite:

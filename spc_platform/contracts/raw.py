@@ -11,6 +11,12 @@ from typing import Any
 
 import polars as pl
 
+from spc_platform.contracts.operations import (
+    MATERIAL_LINK_PAYLOAD,
+    SEGMENT_EVENT_PAYLOAD,
+    SIGNAL_EVENT_PAYLOAD,
+    WORK_ORDER_EVENT_PAYLOAD,
+)
 from spc_platform.contracts.table import PRODUCTION_DATE, Column, Table, count, flag, identifier, moment, text
 
 LINEAGE: tuple[Column, ...] = (
@@ -106,6 +112,30 @@ RAW_PRODUCTION_COUNT = _raw(
     "raw_production_count", "Counts of produced parts as delivered.", PRODUCTION_COUNT_PAYLOAD, ("equipment_id", "counted_at")
 )
 RAW_WORK_ORDER = _raw("raw_work_order", "Work orders as delivered.", WORK_ORDER_PAYLOAD, ("work_center_id", "start_at"))
+RAW_WORK_ORDER_EVENT = _raw(
+    "raw_work_order_event",
+    "What happened to work orders as delivered.",
+    WORK_ORDER_EVENT_PAYLOAD,
+    ("job_order_id", "occurred_at"),
+)
+RAW_SEGMENT_EVENT = _raw(
+    "raw_segment_event",
+    "What happened to lots and parts at operations as delivered.",
+    SEGMENT_EVENT_PAYLOAD,
+    ("item_id", "occurred_at"),
+)
+RAW_MATERIAL_LINK = _raw(
+    "raw_material_link",
+    "Which material went into which as delivered.",
+    MATERIAL_LINK_PAYLOAD,
+    ("child_id", "occurred_at"),
+)
+RAW_SIGNAL_EVENT = _raw(
+    "raw_signal_event",
+    "What signals of work units said as delivered.",
+    SIGNAL_EVENT_PAYLOAD,
+    ("equipment_id", "occurred_at"),
+)
 
 EVENT_TIME: dict[str, str] = {
     "raw_measurement": "measured_at",
@@ -113,6 +143,10 @@ EVENT_TIME: dict[str, str] = {
     "raw_equipment_state": "start_at",
     "raw_production_count": "counted_at",
     "raw_work_order": "start_at",
+    "raw_work_order_event": "occurred_at",
+    "raw_segment_event": "occurred_at",
+    "raw_material_link": "occurred_at",
+    "raw_signal_event": "occurred_at",
 }
 """The column of each raw table that decides its production date."""
 
@@ -129,4 +163,8 @@ PAYLOAD: dict[str, tuple[Column, ...]] = {
     "raw_equipment_state": EQUIPMENT_STATE_PAYLOAD,
     "raw_production_count": PRODUCTION_COUNT_PAYLOAD,
     "raw_work_order": WORK_ORDER_PAYLOAD,
+    "raw_work_order_event": WORK_ORDER_EVENT_PAYLOAD,
+    "raw_segment_event": SEGMENT_EVENT_PAYLOAD,
+    "raw_material_link": MATERIAL_LINK_PAYLOAD,
+    "raw_signal_event": SIGNAL_EVENT_PAYLOAD,
 }

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from spc_platform.contracts.charts import CHARTS, ESTIMATORS
+from spc_platform.contracts.energy import ENERGY_METER
 from spc_platform.contracts.production import TIME_ELEMENTS
 from spc_platform.contracts.rules import RULES
+from spc_platform.contracts.signals import STATE_RULES
 from spc_platform.contracts.table import Table, code, count, identifier, moment, number, text
 
 EQUIPMENT_LEVELS = ("site", "area", "work_center", "work_unit")
 SUBGROUPINGS = ("consecutive", "key", "individual", "shift", "event")
 VECTOR_CHARTS = ("t2", "mewma")
-COUNTED = ("scrap", "rework", "nonconforming")
+COUNTED = ("scrap", "rework", "nonconforming", "energy")
 DISTRIBUTIONS = ("normal", "weibull", "lognormal", "gamma")
 IMPUTATIONS = ("none", "state_median")
 CALENDAR_KINDS = ("holiday", "planned_maintenance", "break", "no_production")
@@ -48,7 +50,7 @@ CHARACTERISTICS = Table(
         identifier("rule_set", "Run rules of the location panel."),
         code(
             "counted",
-            "Of a count chart: which parts of production_count are counted; empty for measured values.",
+            "Of a count chart: which parts of production_count are counted; energy: kWh per good part of a shift, on charts of single values; empty for measured values.",
             COUNTED,
             nullable=True,
         ),
@@ -128,6 +130,23 @@ PRODUCTS = Table(
         moment("effective_to", "In force until (exclusive).", nullable=True),
     ),
     key=("material_definition_id", "equipment_id", "effective_from"),
+    partitioned=False,
+)
+
+ROUTINGS = Table(
+    name="routings",
+    description="Operations (process segments) of each product in the order in which its parts pass them.",
+    columns=(
+        identifier("material_definition_id", "Product."),
+        identifier("segment_id", "Operation."),
+        count("sequence", "Place of the operation in the route, from 1; the lowest is the first.", ge=1),
+        identifier("equipment_id", "Work unit that does it."),
+        text("description", "What is done.", nullable=True),
+        moment("effective_from", "In force from (inclusive); empty: since ever.", nullable=True),
+        moment("effective_to", "In force until (exclusive).", nullable=True),
+    ),
+    key=("material_definition_id", "segment_id", "effective_from"),
+    sort=("material_definition_id", "sequence"),
     partitioned=False,
 )
 
@@ -228,10 +247,13 @@ SITE_TABLES: dict[str, Table] = {
         RULES,
         STREAMS,
         PRODUCTS,
+        ROUTINGS,
         STATES,
+        STATE_RULES,
         REASONS,
         SHIFTS,
         BREAKS,
         CALENDAR,
+        ENERGY_METER,
     )
 }

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 class Input:
     """A table that a step reads: its own production date, and the dates around it that it needs.
 
-    ``back`` names the policy that says how many dates before; ``ahead`` counts dates after.
+    ``back`` counts dates before or names the policy that says how many; ``ahead`` counts dates after.
     """
 
     table: str
-    back: Literal["carry_days", "state_carry_days"] | None = None
+    back: int | Literal["carry_days", "state_carry_days"] = 0
     ahead: int = 0
 
     def days_back(self, policies: Policies) -> int:
-        return 0 if self.back is None else int(getattr(policies, self.back))
+        return self.back if isinstance(self.back, int) else int(getattr(policies, self.back))
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,10 @@ class Workspace:
         newest = self.ledger.newest()
         return end if newest is None else min(end, newest)
 
+    def known_until(self) -> datetime:
+        """The newest landed record's time: until when tables that span all dates know the plant; the epoch without any."""
+        return self.ledger.newest() or datetime.fromtimestamp(0, UTC)
+
     def window(self, production_date: date, *, back: int = 0, ahead: int = 0) -> list[date]:
         return [production_date + timedelta(days=offset) for offset in range(-back, ahead + 1)]
 

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 import dagster as dg
 
 from spc_platform.engine.steps import STEPS
+from spc_platform.orchestration.assets.delivery import DELIVERY, delivers, waiting
 from spc_platform.orchestration.partitions import range_tags
 from spc_platform.orchestration.resources import WorkspaceResource
 from spc_platform.site import Site
@@ -17,6 +18,10 @@ REFRESH_STEPS = (
     "equipment_state",
     "production_count",
     "work_order",
+    "work_order_event",
+    "segment_event",
+    "material_link",
+    "signal_event",
     "state_interval",
     "telemetry_aligned",
     "measurement_flags",
@@ -25,6 +30,7 @@ REFRESH_STEPS = (
 """From landed pages to prepared tables; limits, points, capability and OEE follow by condition."""
 
 REFRESH_JOB = "refresh_production_dates"
+DELIVERY_JOB = "deliver_to_erp"
 KEEP_RUNS_DAYS = 30
 KEEP_REPLACED_FILES_DAYS = 7
 
@@ -73,6 +79,31 @@ def daily_schedule(job: object, site: Site) -> dg.ScheduleDefinition:
         return dg.RunRequest(run_key=f"daily:{day}", tags=range_tags(day, day))
 
     return daily_refresh
+
+
+def delivery_schedules(site: Site) -> list[dg.ScheduleDefinition]:
+    """Every hour, what an earlier delivery left behind; nothing where the site has no ERP.
+
+    What is new is delivered by condition after each publication.
+    """
+    if not delivers(site):
+        return []
+    job = dg.define_asset_job(DELIVERY_JOB, selection=[DELIVERY], description="Puts what the ERP does not have yet to it.")
+
+    @dg.schedule(
+        name=DELIVERY_JOB,
+        job=job,
+        cron_schedule="7 * * * *",
+        execution_timezone=site.zone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Every hour: tries again what could not be delivered, when the outbox holds anything that is due.",
+    )
+    def deliver_to_erp(context: dg.ScheduleEvaluationContext, workspace: WorkspaceResource) -> dg.RunRequest | dg.SkipReason:
+        if not waiting(workspace.open()):
+            return dg.SkipReason("the ERP has every summary that is due")
+        return dg.RunRequest(run_key=f"deliver:{context.scheduled_execution_time:%Y-%m-%dT%H}")
+
+    return [deliver_to_erp]
 
 
 @dg.op(description=f"Deletes finished runs and their events older than {KEEP_RUNS_DAYS} days: Dagster keeps them for ever.")

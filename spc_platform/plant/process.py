@@ -129,6 +129,12 @@ STATIONS = (
     Station("B40", "line_b", 200, 0.86),
 )
 
+SEGMENTS: dict[str, tuple[str, ...]] = {
+    "line_a": ("turning", "pressing", "inspection", "fastening"),
+    "line_b": ("milling", "welding", "leak_test", "final_test"),
+}
+"""Operations of the products of a line, one at each of its stations in their order."""
+
 PRI_S: dict[tuple[str, str], int] = {
     **dict(zip([("HSG-100", s) for s in ("A10", "A20", "A30", "A40")], (48, 44, 40, 46), strict=True)),
     **dict(zip([("HSG-200", s) for s in ("A10", "A20", "A30", "A40")], (52, 47, 42, 50), strict=True)),
@@ -176,6 +182,35 @@ STREAMS = (
     Stream("B40.chamber_temperature", "B40", "degC", 30, (25.0, 24.6, 24.2, 24.8), 0.12),
 )
 """``levels`` follow the order of ``STATES``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """An electricity meter: power in W while running, stopped, idle and in setup, and its first reading in kWh.
+
+    It starts anew from 0 at ``METER_ROLLOVER_KWH``, and at ``reset``, when it is exchanged. Outside shifts it stands still.
+    """
+
+    signal: str
+    station: str
+    power_w: tuple[int, int, int, int]
+    first_kwh: int
+    reset: datetime | None = None
+
+
+METER_GRID_S = 300
+METER_ROLLOVER_KWH = 10_000
+METERS = (
+    Meter("A10.energy", "A10", (11_500, 2_600, 1_900, 3_800), 9_100),
+    Meter("A20.energy", "A20", (7_400, 2_100, 1_200, 2_500), 312),
+    Meter("A30.energy", "A30", (1_300, 900, 420, 950), 58),
+    Meter("A40.energy", "A40", (2_200, 640, 380, 900), 1_204),
+    Meter("B10.energy", "B10", (12_800, 2_900, 2_000, 4_100), 640),
+    Meter("B20.energy", "B20", (18_500, 3_300, 1_500, 5_200), 1_075, local("2026-04-01 10:15")),
+    Meter("B30.energy", "B30", (3_100, 1_450, 700, 1_500), 417),
+    Meter("B40.energy", "B40", (4_600, 2_300, 1_100, 2_400), 96),
+)
+"""``power_w`` follows the order of ``STATES``; in a shift without a recorded state the station draws what it draws stopped."""
 
 STATES = ("RUN", "STOP", "IDLE", "SETUP")
 RUN, STOP, IDLE, SETUP = range(4)

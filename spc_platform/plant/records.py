@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from spc_platform.plant.events import EVENT_MAKERS
 from spc_platform.plant.measuring import measurement_records
 from spc_platform.plant.process import PRI_S, SCRAP_REASONS, SHIFTS, STATES
 from spc_platform.plant.schedule import BIN_S, DaySchedule, StationDay, generator
 from spc_platform.plant.telemetry import telemetry_records
 from spc_platform.plant.text import US, iso, paged, start_us
 
-RESOURCES = ("measurements", "telemetry", "equipment-states", "production-counts", "work-orders")
+RESOURCES = ("measurements", "telemetry", "equipment-states", "production-counts", "work-orders", *EVENT_MAKERS)
 SHORT_STATE_S = 120
 """A state that lasted less is sent once, closed; a longer one is sent open and closed by its second revision."""
 _LATE_COUNTS = 6
@@ -185,4 +186,5 @@ _MAKERS: dict[str, Callable[[int, DaySchedule], tuple[pl.DataFrame, dict[str, pl
     "equipment-states": _state_records,
     "production-counts": _count_records,
     "work-orders": _order_records,
+    **EVENT_MAKERS,
 }

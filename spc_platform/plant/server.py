@@ -75,7 +75,9 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return wanted
 
 
-class _Server(ThreadingHTTPServer):
+class LoopbackServer(ThreadingHTTPServer):
+    """A server with a thread per request, whose client may hang up."""
+
     daemon_threads = True
     allow_reuse_address = True
     request_queue_size = 64
@@ -121,9 +123,9 @@ class PlantServer:
             client_id,
             client_secret,
         )
-        self._data = _listen(port, "--port", type("BoundDataHandler", (DataHandler,), {"mes": self.mes}))
+        self._data = listen(port, "--port", type("BoundDataHandler", (DataHandler,), {"mes": self.mes}))
         try:
-            self._admin = _listen(admin_port, "--admin-port", type("BoundAdminHandler", (AdminHandler,), {"mes": self.mes}))
+            self._admin = listen(admin_port, "--admin-port", type("BoundAdminHandler", (AdminHandler,), {"mes": self.mes}))
         except BaseException:
             self._data.server_close()
             raise
@@ -167,9 +169,10 @@ def serve(port: int = 8765, admin_port: int = 8766, **options: Any) -> PlantServ
     return PlantServer(port, admin_port, **options)
 
 
-def _listen(port: int, option: str, handler: type[JsonHandler]) -> _Server:
+def listen(port: int, option: str, handler: type[JsonHandler], source: str = "mes", path: str = "") -> LoopbackServer:
+    """A server that listens and serves nothing yet. Raises PermanentError that names ``option`` when the port is taken."""
     try:
-        return _Server((HOST, port), handler)
+        return LoopbackServer((HOST, port), handler)
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
@@ -177,5 +180,5 @@ def _listen(port: int, option: str, handler: type[JsonHandler]) -> _Server:
         raise PermanentError(
             f"the plant cannot listen on {HOST}:{port}: the port {why}. Stop what uses it "
             f"(ss -ltnp 'sport = :{port}' names it), or start the plant with {option} and a free port"
-            ' and tell the platform with SPC_SOURCE_URL=\'{"mes": "http://127.0.0.1:PORT"}\''
+            f' and tell the platform with SPC_SOURCE_URL=\'{{"{source}": "http://127.0.0.1:PORT{path}"}}\''
         ) from error

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
+from spc_platform.plant.events import EVENT_MAKERS, order_lifecycle
 from spc_platform.plant.measuring import NAN_TOKEN, NOT_A_NUMBER_REASON
 from spc_platform.plant.process import DEFAULT_NOW, DEFAULT_SEED, FIRST_DATE, LAST_DATE
 from spc_platform.plant.records import RESOURCES, DayRecords, day_records
@@ -20,6 +21,12 @@ TRUTHS: dict[str, tuple[str, str]] = {
     "corrections": ("measurements", "updated_at"),
     "late_records": ("measurements", "updated_at"),
     "telemetry_gaps": ("telemetry", "gap_to"),
+    "energy_kwh": ("telemetry", "until"),
+    "lost_readings": ("telemetry", "grid_at"),
+    "order_events": ("order-events", "occurred_at"),
+    "segment_visits": ("segment-events", "finished_at"),
+    "wip_at": ("segment-events", "at"),
+    "genealogy_edges": ("material-links", "occurred_at"),
 }
 """Truths that are kept per date: the resource with which they come to be, and when each has happened."""
 
@@ -79,16 +86,23 @@ class Plant:
         """Tell what has happened until now; ``oee_elements`` of the production dates that are complete.
 
         Names: special_causes, special_cause_measurements, sensor_outliers, telemetry_gaps, bad_records,
-        corrections, late_records, oee_elements. Raises ValueError for another name.
+        corrections, late_records, oee_elements, order_events, order_lifecycle, segment_visits, wip_at,
+        genealogy_edges, event_defects (late, corrected, withdrawn and impossible records of the last three
+        resources), energy_kwh (of complete dates) and lost_readings of meters. Raises ValueError for another name.
         """
         if name == "special_causes":
             return special_causes(self.truth("special_cause_measurements"))
+        if name == "order_lifecycle":
+            return order_lifecycle(self.truth("order_events"))
+        if name == "event_defects":
+            made = [self.day(resource, each).truth[name] for each in self.production_dates() for resource in EVENT_MAKERS]
+            return pl.concat(made).filter(pl.col("updated_at") <= self.now.astimezone(UTC))
         if name == "oee_elements":
             complete = [each for each in self.production_dates() if day_bounds(each)[1] <= self.now]
             frames = [self._oee_of(each) for each in complete]
             return pl.concat(frames) if frames else pl.DataFrame(schema=OEE_SCHEMA)
         if name not in TRUTHS:
-            known = ", ".join(sorted([*TRUTHS, "special_causes", "oee_elements"]))
+            known = ", ".join(sorted([*TRUTHS, "special_causes", "oee_elements", "order_lifecycle", "event_defects"]))
             raise ValueError(f"the plant knows no truth {name!r}; it knows: {known}")
         resource, happened = TRUTHS[name]
         begun = pl.concat([self.day(resource, each).truth[name] for each in self.production_dates()])

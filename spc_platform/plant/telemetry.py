@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from spc_platform.plant.energy import energy_readings
 from spc_platform.plant.process import STREAMS, Stream
 from spc_platform.plant.schedule import DaySchedule, Ints, generator
 from spc_platform.plant.text import US, iso, paged, start_us
@@ -35,9 +36,10 @@ def telemetry_records(seed: int, schedule: DaySchedule) -> tuple[pl.DataFrame, d
         frame, truth = _stream(seed, schedule, number, stream)
         values.append(frame)
         gaps.append(truth)
-    whole = pl.concat(values)
+    readings, energy = energy_readings(seed, schedule)
+    whole = pl.concat([*values, readings])
     records = paged(whole, "id", pl.lit(1).alias("rev"), "signal", iso("_at").alias("at"), "value", "unit")
-    return records, {"telemetry_gaps": pl.concat(gaps)}
+    return records, {"telemetry_gaps": pl.concat(gaps), **energy}
 
 
 def _stream(seed: int, schedule: DaySchedule, number: int, stream: Stream) -> tuple[pl.DataFrame, pl.DataFrame]:

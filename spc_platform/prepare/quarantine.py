@@ -12,7 +12,17 @@ from datetime import UTC, datetime, time, timedelta
 import polars as pl
 
 from spc_platform.contracts import LAKE_TABLES
-from spc_platform.contracts.core import EQUIPMENT_STATE, MEASUREMENT, PRODUCTION_COUNT, TELEMETRY, WORK_ORDER
+from spc_platform.contracts.core import (
+    EQUIPMENT_STATE,
+    MATERIAL_LINK,
+    MEASUREMENT,
+    PRODUCTION_COUNT,
+    SEGMENT_EVENT,
+    SIGNAL_EVENT,
+    TELEMETRY,
+    WORK_ORDER,
+    WORK_ORDER_EVENT,
+)
 from spc_platform.contracts.raw import EVENT_TIME, LINEAGE, PAYLOAD
 from spc_platform.contracts.table import Column
 from spc_platform.contracts.units import conversion_table
@@ -22,7 +32,20 @@ from spc_platform.site.model import Site
 Rule = tuple[str, pl.Expr]
 """Reason code and an expression that is true for a row that breaks the rule."""
 
-CORE_TABLES = {table.name: table for table in (MEASUREMENT, TELEMETRY, EQUIPMENT_STATE, PRODUCTION_COUNT, WORK_ORDER)}
+CORE_TABLES = {
+    table.name: table
+    for table in (
+        MEASUREMENT,
+        TELEMETRY,
+        EQUIPMENT_STATE,
+        PRODUCTION_COUNT,
+        WORK_ORDER,
+        WORK_ORDER_EVENT,
+        SEGMENT_EVENT,
+        MATERIAL_LINK,
+        SIGNAL_EVENT,
+    )
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +256,52 @@ def _order_rules(site: Site) -> list[Rule]:
     ]
 
 
-def _complete_order(frame: pl.DataFrame, _site: Site, _calendar: pl.DataFrame) -> pl.DataFrame:
+def _order_event_rules(site: Site) -> list[Rule]:
+    lines = site["equipment"].filter(pl.col("equipment_level") == "work_center")["equipment_id"]
+    return [
+        _unknown("work_center_id", lines),
+        _unknown("material_definition_id", site["products"]["material_definition_id"]),
+        _unknown("reason_code", site["reasons"]["reason_code"]),
+    ]
+
+
+def _look_up_segment(frame: pl.DataFrame, site: Site) -> pl.DataFrame:
+    routed = site["routings"].select("material_definition_id", "segment_id", _routed=True)
+    return frame.join(routed, on=["material_definition_id", "segment_id"], how="left", maintain_order="left")
+
+
+def _segment_rules(site: Site) -> list[Rule]:
+    products, routings = site["products"]["material_definition_id"], site["routings"]
+    of_a_serial = (pl.col("item_kind") == "serial") & (pl.col("quantity") != 1)
+    rules = [
+        _unknown("equipment_id", site.work_centers()["equipment_id"]),
+        _unknown("material_definition_id", products),
+        ("quantity:NOT_ONE_FOR_SERIAL", of_a_serial),
+    ]
+    if routings.is_empty():
+        return rules
+    known = pl.col("segment_id").is_in(routings["segment_id"].unique().implode())
+    has_route = pl.col("material_definition_id").is_in(routings["material_definition_id"].unique().implode())
+    return [
+        *rules,
+        _unknown("segment_id", routings["segment_id"]),
+        ("segment_id:NOT_IN_ROUTE", known & has_route & pl.col("_routed").is_null()),
+    ]
+
+
+def _link_rules(site: Site) -> list[Rule]:
+    return [
+        _unknown("equipment_id", site.work_centers()["equipment_id"]),
+        # A part that was reworked and kept its number came of itself.
+        ("child_id:SELF_LINK", (pl.col("child_id") == pl.col("parent_id")) & (pl.col("link_type") != "reworked")),
+    ]
+
+
+def _signal_rules(site: Site) -> list[Rule]:
+    return [_unknown("equipment_id", site.work_centers()["equipment_id"])]
+
+
+def _unchanged(frame: pl.DataFrame, _site: Site, _calendar: pl.DataFrame) -> pl.DataFrame:
     return frame
 
 
@@ -242,5 +310,9 @@ _RECIPES: dict[str, _Recipe] = {
     "telemetry": _Recipe(_look_up_telemetry, _telemetry_rules, _complete_telemetry),
     "equipment_state": _Recipe(_as_delivered, _state_rules, _complete_state),
     "production_count": _Recipe(_as_delivered, _count_rules, _complete_count),
-    "work_order": _Recipe(_as_delivered, _order_rules, _complete_order),
+    "work_order": _Recipe(_as_delivered, _order_rules, _unchanged),
+    "work_order_event": _Recipe(_as_delivered, _order_event_rules, _unchanged),
+    "segment_event": _Recipe(_look_up_segment, _segment_rules, _unchanged),
+    "material_link": _Recipe(_as_delivered, _link_rules, _unchanged),
+    "signal_event": _Recipe(_as_delivered, _signal_rules, _unchanged),
 }

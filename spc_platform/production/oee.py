@@ -50,7 +50,7 @@ def oee_elements(
     """
     calendar = shift_calendar(site, production_date, production_date)
     times = _times(intervals.filter(pl.col("production_date") == production_date))
-    counts = _quantities(_placed(production_count, site, production_date, as_of, calendar), site)
+    counts = _quantities(placed_counts(production_count, site, production_date, as_of, calendar), site)
     cells = pl.concat([times, counts], how="diagonal").group_by(_CELL).agg(pl.col(*_SECONDS, *_COUNTS).sum())
     priced = _with_ideal_cycle(cells, site, calendar)
     return OEE_ELEMENTS.conform(
@@ -65,7 +65,7 @@ def oee_elements(
 def counts_outside_shifts(production_count: pl.DataFrame, site: Site, production_date: date, as_of: datetime) -> pl.DataFrame:
     """List the production counts of a date that no shift holds, in the columns of ``production_count``."""
     calendar = shift_calendar(site, production_date, production_date)
-    placed = _placed(production_count, site, production_date, as_of, calendar)
+    placed = placed_counts(production_count, site, production_date, as_of, calendar)
     return placed.filter(pl.col("shift_id").is_null()).select(production_count.columns)
 
 
@@ -75,7 +75,10 @@ def oee_ratios(elements: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     Columns: ``by``, the summed seconds and counts, ``ideal_pq_s`` = ΣPRI·PQ and ``ideal_gq_s`` = ΣPRI·GQ, then
     availability = APT/PBT, effectiveness = ΣPRI·PQ/APT, quality = ΣPRI·GQ/ΣPRI·PQ, oee = ΣPRI·GQ/PBT,
     nee = (APT+AUST)/PBT·E·Q, tpm_availability = (APT+minor)/PBT, tpm_performance = ΣPRI·PQ/(APT+minor),
-    tpm_quality = quality. Undefined ratios are null and ``reason`` says why, codes joined by ``;``:
+    tpm_quality = quality; with ``aubt_s`` = APT+AUST+ADET technical_efficiency = APT/(APT+ADET),
+    utilization_efficiency = APT/AUBT, allocation_efficiency = AUBT/PBT, setup_rate = AUST/(APT+AUST),
+    throughput_per_h = 3600·PQ/AUBT, first_pass_yield = GQ/PQ, scrap_ratio = SQ/PQ, rework_ratio = RQ/PQ.
+    Undefined ratios are null and ``reason`` says why, codes joined by ``;``:
     NO_BUSY_TIME (PBT = 0), COUNT_WITHOUT_RUN (APT = 0, PQ > 0), NOT_RUN (APT = 0, PQ = 0: OEE is 0),
     NOTHING_PRODUCED (PQ = 0: quality is null, OEE 0), NO_IDEAL_CYCLE (a product that was made has none).
     Effectiveness above 1 is kept and flagged ``suspect_ideal_cycle``. Without ``by`` there is one row.
@@ -96,7 +99,8 @@ def oee_ratios(elements: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
             *(pl.when(pl.col(name).is_not_null().all()).then(pl.col(name).sum()).alias(name) for name in _IDEAL),
         )
     )
-    return sums.with_columns(_ratios()).with_columns(_reason()).sort(keys, nulls_last=True).drop("_all", strict=False)
+    busy = sums.with_columns(aubt_s=_summed("apt_s", "aust_s", "adet_s"))
+    return busy.with_columns(_ratios()).with_columns(_reason()).sort(keys, nulls_last=True).drop("_all", strict=False)
 
 
 def _ratios() -> list[pl.Expr]:
@@ -118,8 +122,27 @@ def _ratios() -> list[pl.Expr]:
         pl.when(pbt > 0).then(running / pbt).alias("tpm_availability"),
         pl.when((running > 0) & sensible).then(ideal_pq / running).alias("tpm_performance"),
         quality.alias("tpm_quality"),
+        *(pl.when(below > 0).then(above / below).alias(name) for name, (above, below) in _PLAIN_RATIOS.items()),
         _exceeds(ideal_pq).alias("suspect_ideal_cycle"),
     ]
+
+
+def _summed(*names: str) -> pl.Expr:
+    """Sum columns of seconds as whole microseconds."""
+    return pl.sum_horizontal((pl.col(name) * US_PER_S).round().cast(pl.Int64) for name in names) / US_PER_S
+
+
+_PLAIN_RATIOS = {
+    "technical_efficiency": (pl.col("apt_s"), _summed("apt_s", "adet_s")),
+    "utilization_efficiency": (pl.col("apt_s"), pl.col("aubt_s")),
+    "allocation_efficiency": (pl.col("aubt_s"), pl.col("pbt_s")),
+    "setup_rate": (pl.col("aust_s"), _summed("apt_s", "aust_s")),
+    "throughput_per_h": (pl.col("pq") * 3600, pl.col("aubt_s")),
+    "first_pass_yield": (pl.col("gq"), pl.col("pq")),
+    "scrap_ratio": (pl.col("sq"), pl.col("pq")),
+    "rework_ratio": (pl.col("rq"), pl.col("pq")),
+}
+"""Ratios of ISO 22400-2 that are null only where their denominator is 0: name -> (above, below)."""
 
 
 def _exceeds(ideal: pl.Expr) -> pl.Expr:
@@ -173,10 +196,13 @@ def _times(intervals: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _placed(
+def placed_counts(
     production_count: pl.DataFrame, site: Site, production_date: date, as_of: datetime, calendar: pl.DataFrame
 ) -> pl.DataFrame:
-    """Give the counts of the date the shift that they belong to, null outside all shifts."""
+    """Give the counts of the date the shift that they belong to (``oee_elements`` says which), null outside all shifts.
+
+    ``calendar`` is the SHIFT_CALENDAR frame of the date; counts after ``as_of`` are left out.
+    """
     at = pl.col("counted_at")
     counts = production_count.filter((site.production_date(at) == production_date) & (at <= pl.lit(as_of).cast(UTC)))
     begins = assign_shift(counts, "counted_at", calendar)

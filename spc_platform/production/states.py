@@ -44,6 +44,7 @@ def state_intervals(
     planned = planned_downtime(site, production_date, production_date).with_row_index("_planned")
     shifts = operation_time(site, production_date, production_date)
     shifts = shifts.with_columns(end_at=pl.min_horizontal("end_at", _moment(as_of)))
+    events = _within(events, shifts)
     pieces = cut(shifts, planned, orders, events)
     pieces = cover(pieces, planned, "_planned", ["_planned"])
     pieces = cover(pieces, orders, "_order", ["material_definition_id"])
@@ -108,6 +109,12 @@ def _unplanned(events: pl.DataFrame, site: Site, production_date: date) -> pl.Se
         )
         .filter(pl.col("_end") > pl.col("start_at"))["_event"]
     )
+
+
+def _within(events: pl.DataFrame, shifts: pl.DataFrame) -> pl.DataFrame:
+    """Drop the events that reach into none of the shifts: most of the dates that are carried."""
+    begin, end = (pl.lit(moment).cast(UTC) for moment in (shifts["start_at"].min(), shifts["end_at"].max()))
+    return events.filter((pl.col("start_at") < end) & (pl.col("end_at") > begin))
 
 
 def _moment(at: datetime) -> pl.Expr:

@@ -5,6 +5,7 @@ Each rule is rows that break it, what is wrong with such a row, and what to do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import time
@@ -13,7 +14,8 @@ import polars as pl
 
 from spc_platform.contracts.charts import CHARTS, Chart
 from spc_platform.contracts.site import EQUIPMENT_LEVELS, SITE_TABLES
-from spc_platform.errors import ContractError
+from spc_platform.errors import ContractError, SiteError
+from spc_platform.production.signals import check_state_rules
 from spc_platform.site.files import LINE, Problems
 from spc_platform.site.model import Site
 from spc_platform.spc.rule_sets import RULE_SETS, custom_rules
@@ -76,7 +78,9 @@ def check_tables(frames: Mapping[str, pl.DataFrame], day_start: time | None, pro
     _check_specifications(tables)
     _check_streams(tables)
     _check_products(tables)
+    _check_routings(tables)
     _check_states(tables)
+    _check_state_rules(tables)
     _check_calendar(tables)
     _check_shifts(tables, day_start)
     _check_breaks(tables)
@@ -191,13 +195,18 @@ def _check_charts(tables: _Tables) -> None:
         wrong = pl.format("subgrouping {} does not fit chart {}", "subgrouping", "chart")
         tables.refuse(name, bad, wrong, f"use one of {', '.join(allowed)}")
         needs = kind.data in ("counts", "events")
-        bad = (chart == kind.name) & (pl.col("counted").is_not_null() != needs)
+        is_counted = pl.col("counted").is_not_null() & (pl.col("counted") != "energy")
+        bad = (chart == kind.name) & ((is_counted != needs) | (needs & (pl.col("counted") == "energy").fill_null(value=False)))
         wrong = pl.format("counted {} does not fit chart {}", pl.col("counted").fill_null("(empty)"), "chart")
         tables.refuse(name, bad, wrong, "name what is counted" if needs else "leave it empty: the chart takes measured values")
     elsewhere = [*FILE_ONLY, *(kind.name for kind in CHARTS.values() if kind.data == "vectors")]
     wrong = pl.format("chart {} is no chart of one characteristic", "chart")
     remedy = "put T² and MEWMA charts into multivariate.csv; make Z-MR charts from files with `spc analyze`"
     tables.refuse(name, chart.is_in(elsewhere), wrong, remedy)
+    is_energy = pl.col("counted") == "energy"
+    wrong = pl.format("energy with subgrouping {} in unit {}", "subgrouping", "unit")
+    remedy = "a shift has one value of kWh per good part: use subgrouping individual and unit kW.h"
+    tables.refuse(name, is_energy & ((pl.col("subgrouping") != "individual") | (pl.col("unit") != "kW.h")), wrong, remedy)
     single = (size == 1) & (pl.col("subgrouping") != "individual") & (pl.col("counted").is_null())
     tables.refuse(name, single, pl.lit("subgroup_size 1 is no subgroup"), "use subgrouping individual")
     single = (size > 1) & (pl.col("subgrouping") == "individual")
@@ -241,16 +250,19 @@ def _check_window(tables: _Tables, name: str) -> None:
     )
 
 
-def _check_overlap(tables: _Tables, name: str, keys: list[str]) -> None:
-    """Windows [effective_from, effective_to) of the same key must not overlap; empty to = for ever."""
-    ordered = tables[name].sort(*keys, "effective_from", nulls_last=True)
+def _check_overlap(tables: _Tables, name: str, keys: list[str], remedy: str = "") -> None:
+    """Windows [effective_from, effective_to) of the same key must not overlap; empty is since ever, or for ever."""
+    begun = tables[name].with_columns(pl.col("effective_from").fill_null(_EVER))
+    ordered = begun.sort(*keys, "effective_from", nulls_last=True)
     end = pl.col("effective_to").fill_null(_FOREVER)
     before, line = end.cum_max().shift().over(keys), pl.col(LINE).shift().over(keys)
     rows = ordered.with_columns(before=before, before_line=line).filter(pl.col("effective_from") < pl.col("before"))
     wrong = pl.format(
-        "{} is in force at the same time as the row on line {}", pl.concat_str(keys, separator=" on "), "before_line"
+        "{} is in force at the same time as the row on line {}",
+        pl.concat_str([pl.col(key).cast(pl.String) for key in keys], separator=" on "),
+        "before_line",
     )
-    tables.refuse_rows(name, rows, wrong, "end the earlier one: its effective_to is this effective_from")
+    tables.refuse_rows(name, rows, wrong, remedy or "end the earlier one: its effective_to is this effective_from")
 
 
 def _check_specifications(tables: _Tables) -> None:
@@ -285,11 +297,34 @@ def _check_products(tables: _Tables) -> None:
     _check_overlap(tables, "products", ["material_definition_id", "equipment_id"])
 
 
+def _check_routings(tables: _Tables) -> None:
+    _check_work_unit(tables, "routings")
+    remedy = "name a material_definition_id of products.csv, or add the product there"
+    tables.refer("routings", "material_definition_id", tables["products"]["material_definition_id"], "in products.csv", remedy)
+    _check_window(tables, "routings")
+    _check_overlap(tables, "routings", ["material_definition_id", "segment_id"])
+    _check_overlap(tables, "routings", ["material_definition_id", "sequence"], "give each operation its own place in the route")
+
+
 def _check_states(tables: _Tables) -> None:
     same = pl.struct("time_element", "priority").n_unique().over("state") > 1
     wrong = pl.format("state {} has several time elements or priorities, here {} and {}", "state", "time_element", "priority")
     rows = tables["states"].filter(same)
     tables.refuse_rows("states", rows, wrong, "give the state the same time_element and priority in every row")
+
+
+def _check_state_rules(tables: _Tables) -> None:
+    """A site without the table has none; one with it must say a known state in each row, and which row speaks first."""
+    rules = tables["state_rules"]
+    if rules.is_empty():
+        return
+    try:
+        check_state_rules(rules)
+    except SiteError as error:
+        for problem in error.args[0].partition("state_rules: ")[2].removesuffix(". Correct the rows.").split("; "):
+            row = re.match(r"row (\d+): ", problem)
+            line = rules[LINE][int(row[1]) - 1] if row else 0
+            tables.problems.add("state_rules.csv", line, problem[row.end() :] if row else problem, "correct the row")
 
 
 def _check_calendar(tables: _Tables) -> None:

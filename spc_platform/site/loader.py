@@ -20,12 +20,26 @@ import polars as pl
 from spc_platform.contracts.raw import PAYLOAD
 from spc_platform.contracts.site import SITE_TABLES
 from spc_platform.errors import SiteError
+from spc_platform.production.signals import RULES
 from spc_platform.site.checks import check_tables
 from spc_platform.site.files import LINE, Problems, TomlFile, did_you_mean, read_csv, read_fields
 from spc_platform.site.model import BaselinePolicy, Policies, Resource, Site, Source
 
 TOML_FILES = ("site.toml", "policies.toml", "sources.toml")
-OPTIONAL_TABLES = ("rules", "multivariate", "breaks", "calendar", "streams", "specifications", "reasons")
+OPTIONAL_FILES = ("erp.toml",)
+"""Files of other parts of the platform, which read them themselves."""
+OPTIONAL_TABLES = (
+    "energy_meters",
+    "rules",
+    "multivariate",
+    "breaks",
+    "calendar",
+    "streams",
+    "specifications",
+    "reasons",
+    "state_rules",
+    "routings",
+)
 RECORD_FIELDS = ("record_id", "revision", "updated_at", "is_deleted")
 SECRET_KEYS = ("client_secret", "password", "secret", "token", "api_key")
 
@@ -83,8 +97,9 @@ def load_site(folder: Path) -> Site:
 
 
 def _check_file_names(folder: Path, problems: Problems) -> None:
-    known = [*TOML_FILES, *(f"{name}.csv" for name in SITE_TABLES)]
-    for name in known:
+    needed = [*TOML_FILES, *(f"{name}.csv" for name in SITE_TABLES)]
+    known = [*needed, *OPTIONAL_FILES]
+    for name in needed:
         if not (folder / name).is_file() and name.removesuffix(".csv") not in OPTIONAL_TABLES:
             problems.add(name, 0, "the file is missing", "write it; `spc init` in an empty folder shows how each file looks")
     for path in sorted(folder.iterdir()):
@@ -130,6 +145,9 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "confidence": ("between 0 and 1, both excluded", lambda value: 0 < value < 1),
     "clock_skew_s": _NOT_NEGATIVE,
     "horizon_days": _NOT_NEGATIVE,
+    "state_rules_set": (f"one of {', '.join(RULES)}", lambda value: value in RULES),
+    "debounce_s": _NOT_NEGATIVE,
+    "silence_s": _POSITIVE,
     "subgroups": ("2 or greater", lambda value: value >= 2),
     "individuals": ("2 or greater", lambda value: value >= 2),
     "k": _POSITIVE,

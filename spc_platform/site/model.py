@@ -6,7 +6,7 @@ Tables follow ``spc_platform.contracts.site``; everything here is immutable. Loa
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date, time
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -71,6 +71,9 @@ class Policies:
     confidence: float = 0.95
     clock_skew_s: float = 300.0
     horizon_days: int = 3650
+    state_rules_set: str = "mtconnect"
+    debounce_s: float = 0.0
+    silence_s: float | None = None
     baseline: BaselinePolicy = field(default_factory=BaselinePolicy)
 
 
@@ -110,6 +113,13 @@ class Site:
         return equipment.filter(pl.col("equipment_level") == "work_unit").select(
             "equipment_id", work_center_id=pl.col("parent_equipment_id")
         )
+
+    def routings_at(self, at: datetime) -> pl.DataFrame:
+        """Operations of each product in force at an instant (aware)."""
+        moment = pl.lit(at).cast(pl.Datetime("us", "UTC"))
+        begun = (pl.col("effective_from") <= moment).fill_null(value=True)
+        lasts = (pl.col("effective_to") > moment).fill_null(value=True)
+        return self.tables["routings"].filter(begun & lasts)
 
     def production_date(self, at: pl.Expr) -> pl.Expr:
         """Production date of UTC instants: the local date of the production day that contains them.

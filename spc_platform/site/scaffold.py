@@ -26,6 +26,9 @@ state_carry_days = 3       # previous production dates searched for a state that
 confidence = 0.95          # of capability intervals
 clock_skew_s = 300.0       # an event may lie this far after its own recording
 horizon_days = 3650        # events older than this before the first production date are refused
+state_rules_set = "mtconnect"  # how signals make states where there is no state_rules.csv: mtconnect or opc_40001
+debounce_s = 0.0           # a state made of signals that lasts less is merged into the one before it
+# silence_s = 600.0        # after that long without a word a unit is UNKNOWN; leave out where signals speak only on change
 
 [baseline]                 # the first complete baseline of a chart becomes limit version 1
 subgroups = 25

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -163,6 +164,44 @@ class ClientCredentials(SourceAuth):
         if not isinstance(grant, _Grant) or not fits_a_header(grant.access_token):
             raise RetriableError(f"{where} gave no token: status {answer.status}, {len(answer.body)} bytes")
         return grant
+
+
+def make_auth(
+    name: str,
+    base_url: str,
+    options: Mapping[str, Any],
+    transport: Transport,
+    token_url: str = "",
+    client: tuple[SecretStr, SecretStr] | None = None,
+) -> SourceAuth:
+    """The credentials that the ``auth`` section ``options`` names; ``client`` is the id and secret when no variable is set.
+
+    Raises SiteError that names the variable of a secret that is not there.
+    """
+
+    def secret(key: str, fallback: SecretStr | None = None) -> SecretStr:
+        return secret_from_environment(name, key, options[key], fallback)
+
+    kind = options["kind"]
+    if kind == "none":
+        return SourceAuth(base_url)
+    if kind == "oauth2_client":
+        client_id, client_secret = client or (None, None)
+        return ClientCredentials(
+            base_url,
+            token_url,
+            secret("client_id_env", client_id),
+            secret("client_secret_env", client_secret),
+            transport,
+            scope=options["scope"],
+            leeway_s=options["leeway_s"],
+            client_auth=options["client_auth"],
+        )
+    if kind == "basic":
+        password = secret("secret_env")
+        return BasicAuth(base_url, secret("user_env"), password)
+    header, prefix = ("Authorization", "Bearer ") if kind == "bearer" else (options["header"], "")
+    return HeaderAuth(base_url, header, secret("secret_env"), prefix)
 
 
 def fits_a_header(token: str) -> bool:

@@ -190,10 +190,14 @@ class Transport:
         *,
         params: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         auth: AuthBase | tuple[str, str] | None = None,
         secrets: Iterable[str] = (),
     ) -> Answer:
         """The answer, whatever its status. ``deadline`` covers connecting, headers and the whole body.
+
+        A request carries a ``form`` or a ``body`` or neither; ``headers`` are added to our own.
 
         Raises RetriableError for a broken connection, a timeout or a body that ended early, and
         PermanentError for a certificate that does not verify, a bad URL or a body over ``max_bytes``.
@@ -207,15 +211,15 @@ class Transport:
                 method,
                 url,
                 params=params,
-                data=form,
+                data=form if body is None else body,
                 auth=auth,
                 stream=True,
                 allow_redirects=False,
                 timeout=(min(self.bounds.connect_s, deadline.remaining), self.bounds.read_s),
-                headers={"Accept": "application/json", "User-Agent": "spc-platform"},
+                headers={"Accept": "application/json", "User-Agent": "spc-platform", **(headers or {})},
             ) as response:
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, headers, self._body(response, where, deadline))
+                named = {name.lower(): value for name, value in response.headers.items()}
+                return Answer(response.status_code, named, self._body(response, where, deadline))
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
             raise PermanentError(
                 f"{where}: not a URL that can be asked; correct base_url of the source", code="SPC-201"

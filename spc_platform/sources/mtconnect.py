@@ -21,7 +21,7 @@ from spc_platform.sources.identity import content_names
 NO_VALUE = "UNAVAILABLE"
 """What MTConnect reports for an item whose value is not known."""
 
-TABLES = ("raw_telemetry", "raw_equipment_state", "raw_work_order", "raw_production_count")
+TABLES = ("raw_telemetry", "raw_equipment_state", "raw_work_order", "raw_production_count", "raw_signal_event")
 _TIME = "%Y-%m-%dT%H:%M:%S%.fZ"
 _KEPT_TEXT = 500
 
@@ -34,6 +34,8 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
     - ``equipment_id``: the machine of the log.
     - ``streams``: {item: stream_id}, the numeric items that become telemetry; ``units``: {item: unit}.
     - ``state_item``: the item whose changes are the machine's states, e.g. ``execution``.
+    - ``signals``: {item: signal}, the items whose changes become signal events, e.g. ``execution = "execution"``,
+      ``mode = "mode"``, ``avail = "availability"``; states are made of them by rules.
     - ``window_pattern``: regular expression with the groups ``year``, ``month``, ``day``: the UTC day that
       the log covers, found in ``origin``. Without a match, and with ``window_from_first_fresh``, it is the
       UTC day of the newest line. Logs open with a snapshot of last known values under old times: what it
@@ -155,6 +157,20 @@ def _states(lines: pl.DataFrame, options: dict[str, Any], origin: str) -> pl.Dat
     )
 
 
+def _signals(lines: pl.DataFrame, options: dict[str, Any], origin: str) -> pl.DataFrame:
+    signals: dict[str, str] = options.get("signals", {})
+    value = pl.col("value").str.strip_chars()
+    before = value.shift(1).over("item", order_by="page_row")
+    return lines.filter(pl.col("item").is_in(list(signals)) & value.ne_missing(before)).select(
+        "page_row",
+        "record_id",
+        equipment_id=pl.lit(str(options["equipment_id"])),
+        signal=pl.col("item").replace_strict(signals, default=None, return_dtype=pl.String),
+        value=value,
+        occurred_at="at",
+    )
+
+
 def _order(options: dict[str, Any], origin: str) -> dict[str, str] | None:
     """Give job_order_id, material_definition_id and work_center_id of the operation that ``origin`` names."""
     pattern = options.get("order_pattern")
@@ -203,6 +219,7 @@ _READERS = {
     "raw_equipment_state": _states,
     "raw_work_order": _work_orders,
     "raw_production_count": _counts,
+    "raw_signal_event": _signals,
 }
 
 

@@ -26,7 +26,7 @@ from spc_platform.errors import ContractError, PermanentError, SiteError, Transi
 from spc_platform.settings import Settings
 from spc_platform.site.model import Resource
 from spc_platform.site.model import Source as SourceConfig
-from spc_platform.sources.auth import BasicAuth, ClientCredentials, HeaderAuth, SourceAuth, secret_from_environment
+from spc_platform.sources.auth import SourceAuth, make_auth
 from spc_platform.sources.base import Page
 from spc_platform.sources.decode import decode
 from spc_platform.sources.http import Answer, Bounds, Transport, origin, redact, resolve_next
@@ -159,29 +159,10 @@ class RestSource:
         return _iso(newest)
 
     def _make_auth(self, settings: Settings) -> SourceAuth:
-        options, name, url = self._auth_options, self.config.source_id, self.base_url
-        kind = options["kind"]
-        if kind == "none":
-            return SourceAuth(url)
-        if kind == "oauth2_client":
-            return ClientCredentials(
-                url,
-                self._token_url(),
-                secret_from_environment(name, "client_id_env", options["client_id_env"], SecretStr(settings.mes_client_id)),
-                secret_from_environment(name, "client_secret_env", options["client_secret_env"], settings.mes_client_secret),
-                self._transport,
-                scope=options["scope"],
-                leeway_s=options["leeway_s"],
-                client_auth=options["client_auth"],
-            )
-        secret = secret_from_environment(name, "secret_env", options["secret_env"])
-        if kind == "basic":
-            return BasicAuth(url, secret_from_environment(name, "user_env", options["user_env"]), secret)
-        return (
-            HeaderAuth(url, "Authorization", secret, "Bearer ")
-            if kind == "bearer"
-            else HeaderAuth(url, options["header"], secret)
-        )
+        options = self._auth_options
+        token_url = self._token_url() if options["kind"] == "oauth2_client" else ""
+        client = (SecretStr(settings.mes_client_id), settings.mes_client_secret)
+        return make_auth(self.config.source_id, self.base_url, options, self._transport, token_url, client)
 
     def _check_base_url(self) -> None:
         name, parts = self.config.source_id, urlsplit(self.base_url)

@@ -24,7 +24,11 @@ def form_count_subgroups(production_count: pl.DataFrame, site: Site) -> pl.DataF
     of a t chart ``size`` hours (the first event of a date has no time before it). What follows the last event of a date
     belongs to no subgroup. Shifts without parts have none.
     """
-    charts = site["characteristics"].filter(pl.col("counted").is_not_null()).select(*CHART, "chart", "counted", "subgrouping")
+    charts = (
+        site["characteristics"]
+        .filter(pl.col("counted").is_in(list(_COUNTED)))
+        .select(*CHART, "chart", "counted", "subgrouping")
+    )
     made = pl.col("good_quantity") + pl.col("scrap_quantity") + pl.col("rework_quantity")
     found = pl.coalesce(
         pl.when(pl.col("counted") == name).then(pl.sum_horizontal(columns)) for name, columns in _COUNTED.items()

@@ -25,7 +25,7 @@ def plant() -> Iterator[None]:
     """The embedded plant in a process of its own; settings made inside read from it."""
     before = os.environ.get("SPC_SOURCE_URL")
     try:
-        with running_plant():
+        with running_plant(Settings()):
             yield
     finally:
         os.environ.pop("SPC_SOURCE_URL", None)

@@ -28,6 +28,9 @@ LAST = KNOWN[-1]
 OLD = ALL_DATES[5]
 FOLLOWING = {name for step in STEPS if step.name not in REFRESH_STEPS for name in step.outputs}
 
+PUBLISHED = {"serving_publication", "erp_delivery"}
+"""The marts, and what is told to the ERP in the same run."""
+
 
 @pytest.fixture(scope="module")
 def defs(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
@@ -117,7 +120,7 @@ def test_nothing_is_asked_for_once_everything_is_made(defs: dg.Definitions) -> N
 
 def test_the_figures_that_follow_are_those_that_the_sensor_does_not_ask_for(plant: Plant) -> None:
     conditioned = {node.key.to_user_string() for node in plant.graph.asset_nodes if node.automation_condition is not None}
-    assert {name for name in conditioned if "/" not in name} == FOLLOWING | {"serving_publication"}
+    assert {name for name in conditioned if "/" not in name} == FOLLOWING | PUBLISHED
 
 
 @pytest.mark.parametrize("day", [OLD, LAST])
@@ -134,7 +137,7 @@ def test_a_change_is_followed_once(plant: Plant) -> None:
     assert plant.tick()["spc_subgroups"] == {OLD}
     plant.make("spc_subgroups", [OLD], version="first")
     later = [set(plant.tick()) for _ in range(3)]
-    assert later == [{"serving_publication"}, set(), set()], "the marts show measurements too; then there is rest"
+    assert later == [PUBLISHED, set(), set()], "the marts show measurements too; then there is rest"
 
 
 def test_the_same_bytes_made_again_are_not_followed(plant: Plant) -> None:
@@ -142,11 +145,13 @@ def test_the_same_bytes_made_again_are_not_followed(plant: Plant) -> None:
     assert plant.tick() == {}
 
 
-def test_states_are_followed_by_oee_and_not_by_limits(plant: Plant) -> None:
+def test_states_are_followed_by_oee_and_by_charts_of_energy_alone(plant: Plant) -> None:
+    """Energy is put to the states of its date and of those beside it; subgroups hold the energy per good part."""
     plant.make("state_interval", [OLD])
     asked = plant.tick()
     assert asked["oee_elements"] == {OLD}
-    assert "spc_subgroups" not in asked
+    assert asked["energy_per_part"] == asked["spc_subgroups"] == set(ALL_DATES[4:7])
+    assert "spc_count_subgroups" not in asked
 
 
 @pytest.mark.parametrize("check", ["contract", "conservation", "great_expectations"])
@@ -202,7 +207,7 @@ def test_a_new_date_goes_all_the_way_to_the_publication_and_then_there_is_rest(d
             history.make(name, sorted(day for day in partitions if day is not None) or None)
     made = [ticks.index(names) for names in ticks if names]
     assert set().union(*ticks) >= FOLLOWING
-    assert ticks[max(made)] == {"serving_publication"}, ticks
+    assert ticks[max(made)] == PUBLISHED, ticks
     assert sum("serving_publication" in names for names in ticks) == 1, "one build of the marts per change"
     assert not ticks[-1], "at rest"
 
@@ -220,7 +225,7 @@ def test_marts_wait_while_a_run_upstream_is_under_way(plant: Plant) -> None:
     run = plant.start_run("refresh_production_dates", OLD)
     assert plant.tick() == {}
     plant.finish(run)
-    assert set(plant.tick()) == {"serving_publication"}
+    assert set(plant.tick()) == PUBLISHED
 
 
 def test_figures_wait_while_what_they_rest_on_is_being_made(plant: Plant) -> None:
@@ -245,9 +250,7 @@ def test_a_failed_run_of_a_figure_is_not_launched_again_by_itself(plant: Plant) 
     plant.make("measurement", [OLD])
     assert plant.tick()["spc_subgroups"] == {OLD}
     later = [set(plant.tick()) for _ in range(3)]
-    assert later == [{"serving_publication"}, set(), set()], (
-        "what came to nothing is not asked for again; a level would for ever"
-    )
+    assert later == [PUBLISHED, set(), set()], "what came to nothing is not asked for again; a level would for ever"
     plant.make("measurement", [OLD])
     assert plant.tick()["spc_subgroups"] == {OLD}
 

@@ -27,7 +27,7 @@ from spc_platform.sources import open_source
 
 SITE = REPOSITORY / "data" / "site"
 FOURTEEN_DATES = [FIRST_DATE + timedelta(days=number) for number in range(14)]
-TRUTH_NAMES = (*TRUTHS, "special_causes", "oee_elements")
+TRUTH_NAMES = (*TRUTHS, "special_causes", "oee_elements", "order_lifecycle", "event_defects")
 BERLIN = ZoneInfo("Europe/Berlin")
 
 

@@ -17,6 +17,7 @@ import polars as pl
 from spc_platform.contracts import LAKE_TABLES
 from spc_platform.lake.serving import Serving
 from spc_platform.settings import REPOSITORY
+from spc_platform_tests.pipeline.marts_operations import operations_rows
 
 VERSION = "20261101T000000Z-tiny"
 FIRST, SECOND = date(2026, 10, 29), date(2026, 10, 30)
@@ -64,7 +65,7 @@ STOPS = (  # reason, class, minutes
 
 def lake_rows() -> dict[str, list[dict[str, Any]]]:
     rows: dict[str, list[dict[str, Any]]] = {}
-    for part in (measured_rows(), count_rows(), cusum_rows(), multivariate_rows(), verdict_rows()):
+    for part in (measured_rows(), count_rows(), cusum_rows(), multivariate_rows(), verdict_rows(), operations_rows()):
         for table, more in part.items():
             rows.setdefault(table, []).extend(more)
     return rows
@@ -339,7 +340,14 @@ SITE_ROWS: dict[str, list[dict[str, Any]]] = {
          "target": 10.0, "usl": 11.0, "unit": "mm"},
         {"characteristic_id": "bore", "version": 2, "effective_from": START + 24 * HOUR, "usl": 10.7, "unit": "mm"},
     ],
-    "reasons": [{"reason_code": "JAM", "description": "Part jammed", "loss_category": "breakdowns"}],
+    "reasons": [
+        {"reason_code": "JAM", "description": "Part jammed", "loss_category": "breakdowns"},
+        {"reason_code": "BURR", "description": "Burr on the edge", "loss_category": "process_defects"},
+    ],
+    "routings": [
+        {"material_definition_id": "P1", "segment_id": segment, "sequence": place, "equipment_id": "S1"}
+        for place, segment in enumerate(("turn", "press"), start=1)
+    ],
     "shifts": [{"shift_id": "early", "work_center_id": "*", "start_local": "06:00", "end_local": "14:00", "weekdays": "12345"}],
 }  # fmt: skip
 

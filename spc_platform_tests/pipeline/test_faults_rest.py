@@ -30,7 +30,10 @@ from spc_platform_tests.pipeline.conftest import BERLIN, _settings, land, mornin
 
 NINE, NOON = (datetime(2026, 3, 23, hour, tzinfo=BERLIN) for hour in (9, 12))
 RAW = [name for name in LAKE_TABLES if name.startswith("raw_")]
-RESOURCES = ("measurements", "telemetry", "equipment-states", "production-counts", "work-orders")
+RESOURCES = (
+    "measurements", "telemetry", "equipment-states", "production-counts", "work-orders", "order-events", "segment-events",
+    "material-links",
+)  # fmt: skip
 Open = Callable[..., Workspace]
 Rows = dict[str, pl.DataFrame]
 
@@ -317,11 +320,11 @@ RUN = """
 import sys
 import dagster as dg
 from spc_platform.build import build_defs
+from spc_platform.engine.steps.common import RAW
 from spc_platform.orchestration.partitions import range_tags
 from spc_platform.plant.process import FIRST_DATE
 job = build_defs().resolve_job_def("everything")
-keys = [dg.AssetKey(name) for name in ("landed_mes", "raw_measurement", "raw_telemetry", "raw_equipment_state",
-        "raw_production_count", "raw_work_order", "shift_calendar", "measurement", "measurement_rejected")]
+keys = [dg.AssetKey(name) for name in ("landed_mes", *RAW, "shift_calendar", "measurement", "measurement_rejected")]
 with dg.DagsterInstance.get() as instance:
     result = job.execute_in_process(instance=instance, tags=range_tags(FIRST_DATE, FIRST_DATE), asset_selection=keys,
                                     raise_on_error=False)

@@ -36,6 +36,7 @@ from spc_platform_tests.pipeline.marts_lake import (
     oee_elements_row,
     write_lake,
 )
+from spc_platform_tests.pipeline.marts_operations import REFUSED
 
 DOCUMENT = REPOSITORY / "docs" / "how-to" / "query-the-marts.md"
 
@@ -282,6 +283,21 @@ def test_the_overview_has_one_row_per_chart_with_its_newest_verdicts(marts: Mart
         ("fct_limit_drift", "spc_limit_drift"),
         ("fct_shadow_signal", "spc_shadow"),
         ("fct_alarm_budget", "spc_alarm_budget"),
+        ("fct_work_order", "work_order_status"),
+        ("fct_wip_interval", "wip_interval"),
+        ("fct_wip_finding", "wip_finding"),
+        ("fct_oee_rollup", "oee_rollup"),
+        ("fct_oee_loss", "oee_loss"),
+        ("fct_scrap_reason", "scrap_reason"),
+        ("fct_changeover", "changeover"),
+        ("fct_flow_interval", "flow_interval"),
+        ("fct_bottleneck", "bottleneck"),
+        ("fct_reliability", "reliability"),
+        ("fct_energy", "energy_by_state"),
+        ("fct_energy_per_part", "energy_per_part"),
+        ("fct_genealogy", "lot_genealogy"),
+        ("fct_genealogy_refused", "lot_genealogy_refused"),
+        ("fct_operations_event", "operations_event"),
     ],
 )
 def test_a_mart_publishes_every_column_of_its_table(marts: Marts, mart: str, lake: str) -> None:
@@ -291,6 +307,8 @@ def test_a_mart_publishes_every_column_of_its_table(marts: Marts, mart: str, lak
     assert set(LAKE_TABLES[lake].names) <= set(published)
     with_unit = [column.name for column in LAKE_TABLES[lake].columns if column.unit not in ("", "1")]
     assert [name for name in with_unit if "unit: " not in published[name]] == []
+    (counted,) = marts.rows(f"SELECT count(*) AS n FROM marts.{mart}")
+    assert counted["n"] == len(lake_rows()[lake]), "no row is lost or doubled on the way"
 
 
 def test_oee_of_the_textbook_shift(marts: Marts) -> None:
@@ -361,7 +379,9 @@ def test_downtime_pareto_counts_losses_only(marts: Marts) -> None:
 
 
 def test_a_refused_record_is_listed_once_per_broken_rule(marts: Marts) -> None:
-    rejected = marts.rows("SELECT * FROM marts.mart_rejected ORDER BY refused_by, reason")
+    rejected = marts.rows(
+        "SELECT * FROM marts.mart_rejected WHERE refused_by IN ('measurement', 'telemetry') ORDER BY refused_by, reason"
+    )
     assert [(row["refused_by"], row["record_id"], row["column_name"], row["reason_code"]) for row in rejected] == [
         ("measurement", "bad", "unit", "MISSING"),
         ("measurement", "bad", "value", "NOT_FINITE"),
@@ -371,11 +391,58 @@ def test_a_refused_record_is_listed_once_per_broken_rule(marts: Marts) -> None:
     assert (rejected[0]["page_sha256"], rejected[0]["page_row"]) == (PAGE, 6)
 
 
+def test_every_table_that_refuses_records_is_listed(marts: Marts) -> None:
+    rejected = marts.rows("SELECT DISTINCT refused_by, subject_id, reason, event_at FROM marts.mart_rejected ORDER BY ALL")
+    assert {f"{row['refused_by']}_rejected" for row in rejected} == {name for name in LAKE_TABLES if name.endswith("_rejected")}
+    others = [row for row in rejected if row["refused_by"] not in ("measurement", "telemetry")]
+    assert [(row["refused_by"], row["subject_id"], row["reason"]) for row in others] == [
+        (table, subject, reason) for table, _, subject, _, reason in REFUSED
+    ]
+    assert {row["event_at"] for row in others} == {datetime(2026, 10, 29, 4)}  # noqa: DTZ001 - UTC without a zone
+
+
+def test_the_six_losses_of_a_line_add_up_to_its_planned_busy_time(marts: Marts) -> None:
+    """LOSSES of marts_operations in minutes: 850 = 340 + 90 + 180 good, and the sums of each loss over both shifts."""
+    rows = marts.rows(f"SELECT * FROM marts.mart_six_losses WHERE production_date = '{FIRST}' ORDER BY loss_rank")
+    assert [(row["loss"], row["loss_group"], row["lost_s"] / 60) for row in rows] == [
+        ("equipment_failure", "availability", 50.0),
+        ("setup_and_adjustment", "availability", 30.0),
+        ("reduced_speed", "performance", 25.0),
+        ("process_defects", "quality", 17.0),
+        ("idling_and_minor_stops", "performance", 15.0),
+        ("reduced_yield", "quality", 3.0),
+        ("no_order", "none", 100.0),
+        ("unknown", "none", 0.0),
+    ]
+    assert {(row["pbt_s"] / 60, row["value_adding_s"] / 60) for row in rows} == {(850.0, 610.0)}
+    assert sum(row["share"] for row in rows) == pytest.approx(1 - 610 / 850)
+
+
+def test_a_loss_is_empty_where_an_ideal_cycle_is_not_known(marts: Marts) -> None:
+    rows = marts.rows(f"SELECT * FROM marts.mart_six_losses WHERE production_date = '{SECOND}' ORDER BY loss_rank")
+    lost = {row["loss"]: row["lost_s"] for row in rows}
+    assert (lost["equipment_failure"], lost["reduced_speed"], lost["process_defects"]) == (1200.0, None, None)
+    assert rows[0]["loss"] == "equipment_failure", "what is not known ranks behind what is"
+    assert rows[0]["value_adding_s"] is None
+
+
+def test_a_week_is_published_once_as_newest(marts: Marts) -> None:
+    weeks = marts.rows("SELECT production_date, is_newest FROM marts.fct_oee_rollup WHERE period = 'week' ORDER BY 1")
+    assert [tuple(row.values()) for row in weeks] == [(FIRST, False), (SECOND, True)]
+    others = marts.rows("SELECT is_newest FROM marts.fct_oee_rollup WHERE period <> 'week'")
+    assert [row["is_newest"] for row in others] == [True, True]
+
+
+def test_scrap_without_a_reason_or_with_an_unlisted_one_is_kept(marts: Marts) -> None:
+    scrap = marts.rows("SELECT reason_code, reason_description, scrap_quantity FROM marts.fct_scrap_reason ORDER BY 3")
+    assert [tuple(row.values()) for row in scrap] == [(None, None, 2), ("WARMUP", None, 3), ("BURR", "Burr on the edge", 5)]
+
+
 def test_the_publication_says_what_it_is(marts: Marts) -> None:
     publication = marts.row("SELECT * FROM marts.meta_publication")
     assert publication == {
         "published_version": VERSION, "run_id": "run-1", "measurements": 7, "subgroups": 4, "points": 20, "violations": 1,
-        "limit_versions": 5, "oee_shifts": 7, "stops": 6, "rejected_records": 2, "first_production_date": FIRST,
+        "limit_versions": 5, "oee_shifts": 7, "stops": 6, "rejected_records": 9, "first_production_date": FIRST,
         "last_production_date": SECOND, "as_of": datetime(2026, 10, 30, 7),  # noqa: DTZ001 - UTC without a zone, for BI tools
     }  # fmt: skip
     assert marts.serving.verify(VERSION).rows["mart_control_chart_point"] == 20
@@ -393,7 +460,9 @@ def test_the_how_to_answers_every_promised_question() -> None:
     assert {
         "Control limits in force", "Violations, newest first", "OEE by shift", "Downtime pareto", "Rejected records",
         "From a point back to the raw page", "What to look at first", "The alarm budget of the plant",
-        "Multivariate charts: which characteristic moved",
+        "Multivariate charts: which characteristic moved", "Where the time of a line goes", "Work orders that are late",
+        "Work in process and its age", "Bottleneck of a shift", "Changeovers from product to product", "Energy per good part",
+        "Where a lot went", "The event log of a record",
     } <= titles  # fmt: skip
 
 
@@ -430,6 +499,11 @@ def test_wrong_figures_stop_the_build(tmp_path: Path) -> None:
     rows["spc_vector_limits"][1]["covariance"] = 0.021
     rows["spc_limit_drift"][0]["shift_ci_low"] = 2.5
     rows["spc_alarm_budget"][1]["rank"] = 1
+    rows["oee_loss"][0]["reduced_speed_s"] += 1.0
+    rows["oee_rollup"][1]["adet_s"] += 1.0
+    for table in ("oee_loss", "oee_rollup", "wip_interval", "energy_by_state", "energy_per_part", "scrap_reason", "bottleneck"):
+        rows[table].append(rows[table][-1])
+    rows["operations_event"].append(rows["operations_event"][0])
     database = tmp_path / "spc.duckdb"
     register_lake(database, write_lake(tmp_path, rows), {name: frame(SITE_TABLES, name, r) for name, r in SITE_ROWS.items()})
     built = dbt_build(database, tmp_path)
@@ -442,6 +516,10 @@ def test_wrong_figures_stop_the_build(tmp_path: Path) -> None:
         "fct_control_limit", "fct_limit_estimate", "mart_chart_overview", "mart_control_chart_point_zones_ordered",
         "mart_control_chart_point_upper_empty_where", "mart_control_chart_point_lower_empty_where",
         "fct_multivariate_limit_correlation_in_range", "fct_limit_drift_ordered", "fct_alarm_budget_unique_combination",
+        "fct_oee_loss_partition_of", "fct_oee_loss_unique_combination", "fct_oee_rollup_partition_of",
+        "fct_oee_rollup_unique_combination", "fct_wip_interval_unique_combination", "fct_energy_unique_combination",
+        "fct_energy_per_part_unique_combination", "fct_scrap_reason_unique_combination", "fct_bottleneck",
+        "fct_operations_event_unique_combination",
     }  # fmt: skip
 
 

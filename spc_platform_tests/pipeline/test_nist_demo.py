@@ -41,6 +41,7 @@ CHARACTERISTICS = {"plate": 31 + 37, "cover": 27 + 27}
 """Incoming inspection by The MTC + first article inspection."""
 OPERATIONS = {"plate": 2, "cover": 3}
 ADAPTER_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
+ROUTE_LIST = "DERIVED_operation_events_plate_cover.csv"
 STATES = {"ACTIVE": "RUN", "READY": "IDLE", "PROGRAM_COMPLETED": "IDLE", "UNAVAILABLE": "UNKNOWN"} | dict.fromkeys(
     ("FEED_HOLD", "INTERRUPTED", "STOPPED", "PROGRAM_STOPPED"), "STOP"
 )
@@ -186,6 +187,56 @@ def test_completed_operations_are_counted_on_the_date_they_ended(
     assert sum(expected.values()) == 100
 
 
+# --- orders and work in process
+
+
+@pytest.fixture(scope="session")
+def listed(data: Path) -> None:
+    """The list of operations that the events come from: not upstream, made from the logs."""
+    if not (data / PARTS / ROUTE_LIST).is_file():
+        lacking(f"no {ROUTE_LIST}: `spc data fetch FOLDER` makes it from the logs of the box assembly")
+
+
+@pytest.mark.usefixtures("listed")
+def test_every_operation_on_a_part_is_an_order_that_ran_as_its_log_says(
+    nist: Workspace, operations: dict[str, list[list[str]]]
+) -> None:
+    """It runs from the first ACTIVE to the last PROGRAM_COMPLETED; it stood while its program was neither."""
+    orders = {row["job_order_id"]: row for row in nist.lake.read("work_order_status").iter_rows(named=True)}
+    assert orders.keys() == operations.keys()
+    for name, lines in operations.items():
+        said = sorted((instant(time), value.strip()) for time, item, value in lines if item == "Program_Status")
+        first = min(at for at, value in said if value == "ACTIVE")
+        last = max(at for at, value in said if value == "PROGRAM_COMPLETED")
+        ends = [at for at, _ in said[1:]] + [last]
+        ran = [
+            min(end, last) - max(at, first)
+            for (at, value), end in zip(said, ends, strict=True)
+            if value == "ACTIVE" and at < last
+        ]
+        row = orders[name]
+        assert (row["started_at"], row["completed_at"], row["produced"]) == (first, last, 1), name
+        assert row["run_s"] == pytest.approx((last - first).total_seconds(), abs=1e-6), name
+        stood = (last - first - sum(ran, timedelta())).total_seconds()
+        assert row["stop_s"] == pytest.approx(stood, abs=1e-6), name
+    held = orders["PLATE-01-OP1"]["stop_s"]
+    assert held > 0  # 52 feed holds
+    assert orders["COVER-02-OP1"]["stop_s"] == 2131.828125  # two stops (41.8125, 38.65625) and two waits (17.0625, 2034.296875)
+
+
+@pytest.mark.usefixtures("listed")
+def test_the_lake_says_where_every_part_was(nist: Workspace) -> None:
+    """20 plates with one queue and 20 covers with two between their operations."""
+    stays = nist.lake.read("wip_interval")
+    found = dict(stays.group_by("place").len().iter_rows())
+    assert found == {"in_process": 100, "queue": 60}
+    assert nist.lake.read("wip_finding").is_empty()
+    evening = datetime(2017, 2, 9, 12, tzinfo=UTC)  # OP1 of the covers was done, OP2 began on the 10th
+    here = stays.filter((pl.col("start_at") <= evening) & (pl.col("end_at") > evening))
+    assert here.select("segment_id", "place").unique().rows() == [("COVER-OP2", "queue")]
+    assert here["quantity"].sum() == 20
+
+
 # --- process telemetry of measured parts
 
 
@@ -247,8 +298,11 @@ def test_unreadable_lines_are_quarantined_and_counted(nist: Workspace, data: Pat
     assert nist.read_all("measurement_rejected")["reasons"].to_list() == ["characteristic_id:NAMES_NO_ITEM"]
 
 
-def test_no_row_is_lost_between_raw_and_core(nist: Workspace) -> None:
-    for name in ("measurement", "telemetry", "equipment_state", "work_order", "production_count"):
+def test_no_row_is_lost_between_raw_and_core(nist: Workspace, data: Path) -> None:
+    names = ["measurement", "telemetry", "equipment_state", "work_order", "production_count"]
+    if (data / PARTS / ROUTE_LIST).is_file():
+        names += ["work_order_event", "segment_event"]
+    for name in names:
         raw = nist.read_all(f"raw_{name}").filter(pl.col("is_current") & ~pl.col("is_deleted"))
         assert raw.height == nist.read_all(name).height + nist.read_all(f"{name}_rejected").height
         assert raw.height > 0

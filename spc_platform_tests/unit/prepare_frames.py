@@ -46,6 +46,19 @@ ROWS: dict[str, dict[str, Any]] = {
         "planned_quantity": 100,
         "start_at": SIX,
     },
+    "work_order_event": {"job_order_id": "WO-1", "event_type": "started", "occurred_at": SIX},
+    "segment_event": {
+        "item_id": "LOT-1",
+        "item_kind": "lot",
+        "segment_id": "turning",
+        "equipment_id": "L1-LATHE",
+        "event_type": "started",
+        "occurred_at": SIX,
+        "quantity": 50.0,
+        "material_definition_id": "SHAFT",
+    },
+    "signal_event": {"equipment_id": "L1-LATHE", "signal": "execution", "value": "ACTIVE", "occurred_at": SIX},
+    "material_link": {"parent_id": "SUP-1", "child_id": "LOT-1", "link_type": "consumed", "quantity": 50.0, "occurred_at": SIX},
 }
 
 

@@ -74,10 +74,11 @@ def test_files_arrive_where_the_site_reads_them_and_logs_are_packed_unchanged(
     names = [path.relative_to(tmp_path / "data").as_posix() for path in placed]
     assert names == [
         "nist-mtc-box-assembly/7_11_2017 9_16_18 AM Plate_Results.qif",
+        "nist-mtc-box-assembly/DERIVED_operation_events_plate_cover.csv",
         "nist-mtc-box-assembly/Split-Plate-Hurco04.tar.gz",
         "nist-smstestbed-week-2017-05-01/raw-8-machines-20170501-20170507.tar.gz",
     ]
-    with tarfile.open(placed[1]) as archive:
+    with tarfile.open(placed[2]) as archive:
         assert archive.getnames() == ["Split/Plate-Op1-Hurco04-01of20.txt", "Split/Plate-Op1-Hurco04-02of20.txt"]
     site = load_site(REPOSITORY / "data" / "nist")
     operations = site.source("nist_parts").resources[0]
@@ -121,6 +122,7 @@ def test_a_dead_network_is_transient(registry: Path, tmp_path: Path) -> None:
 def test_the_registry_covers_every_file_that_the_site_requires() -> None:
     places = [target(path) for path in read_registry(module.REGISTRY)]
     assert len(places) == 40 + 60 + 56 + 6
+    places.append(module.Target(f"{module.PARTS}/{module.ROUTE_LIST}"))
     for source in load_site(REPOSITORY / "data" / "nist").sources:
         for resource in source.resources:
             goals = [place for place in places if Path(place.file).match(f"{source.root}/{resource.path}")]

@@ -150,3 +150,14 @@ def test_states_alternate_whatever_the_log_repeats() -> None:
 def test_a_table_that_the_format_does_not_feed_is_refused() -> None:
     with pytest.raises(ContractError, match="raw_measurement"):
         decode(resource(), "raw_measurement", LOG)
+
+
+def test_changes_of_declared_signals_become_signal_events() -> None:
+    machine = Resource(
+        "m1", ("raw_signal_event",), "mtconnect_adapter", options={"equipment_id": "M1", "signals": {"execution": "execution"}}
+    )
+    rows = decode(machine, "raw_signal_event", LOG).filter(pl.col("decode_error").is_null())
+    # READY is said twice and changes nothing the second time; of the items only execution is a signal here
+    assert rows["value"].to_list() == ["READY", "ACTIVE", "UNAVAILABLE"]
+    assert rows["signal"].unique().to_list() == ["execution"]
+    assert rows["occurred_at"][1] == datetime(2017, 5, 2, 9, 2, 37, 500000, tzinfo=UTC)

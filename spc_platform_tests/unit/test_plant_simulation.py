@@ -1,6 +1,7 @@
 """The embedded plant's records and truth: determined by the seed, consistent with each other and with its site folder."""
 
 from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from spc_platform.plant.process import (
     CHARACTERISTICS,
     DEFAULT_NOW,
     FIRST_DATE,
+    METER_GRID_S,
+    METERS,
     MICRO_STOP_S,
     PRI_S,
     SHIFTS,
@@ -370,7 +373,8 @@ def test_the_site_folder_describes_this_plant(site):
     keyed = site["characteristics"].filter(subgrouping="key").select("characteristic_id", "subgroup_size").rows()
     assert sorted(keyed) == sorted((c.characteristic, c.sample_size) for c in CHARACTERISTICS if c.sample_size)
     signals = site["streams"].select("stream_id", "equipment_id", "unit", "grid_s", "clock_offset_s").rows()
-    assert sorted(signals) == sorted((s.signal, s.station, s.unit, s.grid_s, s.clock_offset_s) for s in STREAMS)
+    meters = [(m.signal, m.station, "kW.h", METER_GRID_S, 0.0) for m in METERS]
+    assert sorted(signals) == sorted([(s.signal, s.station, s.unit, s.grid_s, s.clock_offset_s) for s in STREAMS] + meters)
     ideal = site["products"].select("material_definition_id", "equipment_id", "pri_s").rows()
     assert {(product, station): pri for product, station, pri in ideal} == PRI_S
     assert site.policies.micro_stop_s == MICRO_STOP_S
@@ -417,3 +421,21 @@ def test_no_telemetry_value_lies_outside_its_sensor_range(plant, site):
     ranges = records.join(site["streams"], left_on="signal", right_on="stream_id")
     assert ranges.height == records.height
     assert ranges.filter(~pl.col("value").is_between(pl.col("sensor_min"), pl.col("sensor_max"))).is_empty()
+
+
+def test_new_resources_leave_the_bytes_of_the_earlier_ones_alone(plant):
+    """SHA-256 of the CSV of 14 dates before events and meters were added."""
+    before = {
+        "measurements": "cb8f2332906423a8",
+        "telemetry": "540f823d40ddaf87",
+        "equipment-states": "bdceff8629393901",
+        "production-counts": "101b90fee460c3d0",
+        "work-orders": "c1b289139b63e351",
+    }
+    for resource, digest in before.items():
+        found = sha256()
+        for each in FOURTEEN:
+            frame = plant.day(resource, each).frame
+            kept = frame.filter(~pl.col("signal").str.ends_with(".energy")) if resource == "telemetry" else frame
+            found.update(kept.write_csv().encode())
+        assert found.hexdigest()[:16] == digest, resource

@@ -1,5 +1,6 @@
 """A row that breaks a rule is refused with every reason; none is lost and nothing is guessed."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,8 +10,10 @@ from polars.testing import assert_frame_equal
 
 from spc_platform.contracts import LAKE_TABLES
 from spc_platform.contracts.production import SHIFT_CALENDAR
+from spc_platform.contracts.site import SITE_TABLES
 from spc_platform.prepare.quarantine import accept
 from spc_platform.production.calendar import shift_calendar
+from spc_platform.site.model import Site
 from spc_platform_tests.unit.prepare_frames import DAY, ROWS, SIX, raw, site_with, small_site
 
 NO_SHIFTS = SHIFT_CALENDAR.empty()
@@ -77,6 +80,30 @@ REFUSED = [
     ("production_count", {"reason_code": "MOON"}, "reason_code:UNKNOWN"),
     ("production_count", {"good_quantity": -1, "scrap_quantity": None}, "good_quantity:BELOW_0;scrap_quantity:MISSING"),
     ("work_order", {"work_center_id": "L1-LATHE"}, "work_center_id:UNKNOWN"),
+    ("work_order_event", {"event_type": "forgotten"}, "event_type:NOT_ALLOWED"),
+    ("work_order_event", {"job_order_id": None}, "job_order_id:MISSING"),
+    ("work_order_event", {"work_center_id": "L9"}, "work_center_id:UNKNOWN"),
+    ("work_order_event", {"material_definition_id": "GEAR"}, "material_definition_id:UNKNOWN"),
+    ("work_order_event", {"planned_quantity": -1.0}, "planned_quantity:BELOW_0"),
+    ("work_order_event", {"reason_code": "MOON"}, "reason_code:UNKNOWN"),
+    ("work_order_event", {"occurred_at": SIX + timedelta(hours=1)}, "occurred_at:AFTER_RECORDING"),
+    ("segment_event", {"equipment_id": "L2-LATHE"}, "equipment_id:UNKNOWN"),
+    ("segment_event", {"item_id": " "}, "item_id:MISSING"),
+    ("segment_event", {"quantity": 0.0}, "quantity:NOT_ABOVE_0"),
+    ("segment_event", {"quantity": None}, "quantity:MISSING"),
+    ("segment_event", {"item_kind": "serial"}, "quantity:NOT_ONE_FOR_SERIAL"),
+    ("segment_event", {"item_kind": "pallet"}, "item_kind:NOT_ALLOWED"),
+    ("segment_event", {"occurred_at": SIX + timedelta(hours=1)}, "occurred_at:AFTER_RECORDING"),
+    ("material_link", {"child_id": "SUP-1"}, "child_id:SELF_LINK"),
+    ("material_link", {"parent_id": None}, "parent_id:MISSING"),
+    ("material_link", {"equipment_id": "L2-LATHE"}, "equipment_id:UNKNOWN"),
+    ("material_link", {"quantity": -2.0}, "quantity:NOT_ABOVE_0"),
+    ("material_link", {"link_type": "glued"}, "link_type:NOT_ALLOWED"),
+    ("material_link", {"occurred_at": SIX + timedelta(hours=1)}, "occurred_at:AFTER_RECORDING"),
+    ("signal_event", {"equipment_id": "L2-LATHE"}, "equipment_id:UNKNOWN"),
+    ("signal_event", {"signal": "mood"}, "signal:NOT_ALLOWED"),
+    ("signal_event", {"value": " "}, "value:MISSING"),
+    ("signal_event", {"occurred_at": SIX + timedelta(hours=1)}, "occurred_at:AFTER_RECORDING"),
     ("work_order", {"material_definition_id": "GEAR"}, "material_definition_id:UNKNOWN"),
     ("work_order", {"end_at": SIX - timedelta(hours=1)}, "end_at:BEFORE_START"),
 ]
@@ -175,3 +202,43 @@ def test_current_rows_are_accepted_plus_rejected() -> None:
     assert (accepted.height, rejected.height) == (7, len(broken))
     both = pl.concat([accepted["record_id"], rejected["record_id"]])
     assert sorted(both) == sorted(rows.filter("is_current", ~pl.col("is_deleted"))["record_id"])
+
+
+def routed_site() -> Site:
+    site = small_site()
+    route = {"material_definition_id": ["SHAFT"], "segment_id": ["turning"], "sequence": [1], "equipment_id": ["L1-LATHE"]}
+    routings = SITE_TABLES["routings"].conform(
+        pl.DataFrame(route).with_columns(description=None, effective_from=None, effective_to=None)
+    )
+    gear = site["products"].head(1).with_columns(material_definition_id=pl.lit("GEAR"))
+    return replace(site, tables={**site.tables, "routings": routings, "products": pl.concat([site["products"], gear])})
+
+
+def test_an_operation_outside_the_routings_is_refused_where_the_site_has_routings() -> None:
+    rows = raw("segment_event", {}, {"segment_id": "dancing"}, {"segment_id": None})
+    _, rejected = accept("segment_event", rows, routed_site(), NO_SHIFTS)
+    assert rejected["reasons"].to_list() == ["segment_id:UNKNOWN", "segment_id:MISSING"]
+    _, without = accept("segment_event", rows, small_site(), NO_SHIFTS)
+    assert without["reasons"].to_list() == ["segment_id:MISSING"]
+
+
+def test_an_operation_must_be_one_of_the_products_own_route_unless_it_has_none() -> None:
+    site = routed_site()
+    milling = site["routings"].with_columns(segment_id=pl.lit("milling"), sequence=pl.lit(2, dtype=pl.Int64))
+    other = milling.with_columns(material_definition_id=pl.lit("GEAR"))
+    both = replace(site, tables={**site.tables, "routings": pl.concat([site["routings"], other])})
+    rows = raw("segment_event", {"segment_id": "milling"})
+    assert accept("segment_event", rows, both, NO_SHIFTS)[1]["reasons"].to_list() == ["segment_id:NOT_IN_ROUTE"]
+    free = raw("segment_event", {"segment_id": "turning", "material_definition_id": "GEAR"})
+    assert accept("segment_event", free, site, NO_SHIFTS)[1].is_empty()
+
+
+def test_a_part_that_kept_its_number_in_rework_came_of_itself() -> None:
+    rows = raw("material_link", {"child_id": "SUP-1", "link_type": "reworked"})
+    assert accept("material_link", rows, small_site(), NO_SHIFTS)[1].is_empty()
+
+
+def test_events_of_an_order_that_nobody_announced_are_accepted() -> None:
+    rows = raw("work_order_event", {"job_order_id": "WO-NOBODY-KNOWS"})
+    accepted, rejected = accept("work_order_event", rows, small_site(), NO_SHIFTS)
+    assert (accepted.height, rejected.height) == (1, 0)

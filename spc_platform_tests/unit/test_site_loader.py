@@ -66,9 +66,9 @@ def test_a_missing_file_is_named(folder: Path, file: str) -> None:
     assert any(line.startswith(f"{file}: the file is missing") and "spc init" in line for line in problems(folder))
 
 
-@pytest.mark.parametrize("table", ["breaks", "calendar", "streams", "specifications", "reasons"])
+@pytest.mark.parametrize("table", ["breaks", "calendar", "streams", "specifications", "reasons", "routings"])
 def test_an_optional_table_may_be_absent_and_is_empty_then(folder: Path, table: str) -> None:
-    (folder / f"{table}.csv").unlink()
+    (folder / f"{table}.csv").unlink(missing_ok=True)
     assert load_site(folder)[table].is_empty()
 
 
@@ -81,9 +81,9 @@ BROKEN = {
     "unknown key": ("site.toml", 'zone = "', 'zon = "', 'site.toml:4: unknown key "zon"; did you mean "zone"?'),
     "no such zone": ("site.toml", "Europe/Berlin", "Europe/Berlim", "site.toml:4: no time zone 'Europe/Berlim'"),
     "not TOML": ("site.toml", '"06:00"', "06 00", "site.toml:5: is not TOML"),
-    "wrong type": ("policies.toml", "= 25", '= "25"', "policies.toml:11: \"subgroups\" is '25'; it must be a whole number"),
+    "wrong type": ("policies.toml", "= 25", '= "25"', "policies.toml:14: \"subgroups\" is '25'; it must be a whole number"),
     "out of range": ("policies.toml", "0.95", "95", 'policies.toml:6: "confidence" is 95.0; it must be between 0 and 1'),
-    "nested key": ("policies.toml", "k = 3", "kk = 3", 'policies.toml:13: unknown key "kk"; did you mean "k"?'),
+    "nested key": ("policies.toml", "k = 3", "kk = 3", 'policies.toml:16: unknown key "kk"; did you mean "k"?'),
     "source kind": (
         "sources.toml",
         '"rest" ',
@@ -287,3 +287,24 @@ def test_a_key_of_the_second_resource_is_named_with_its_own_line(folder: Path) -
     assert problems(folder) == [
         f'sources.toml:{len(lines) + 6}: fields: no column "stream" in raw_telemetry; did you mean "stream_id"?'
     ]
+
+
+def test_two_operations_at_the_same_place_of_a_route_are_refused(folder: Path) -> None:
+    header = "material_definition_id,segment_id,sequence,equipment_id,description\n"
+    (folder / "routings.csv").write_text(
+        header + "SHAFT,turning,1,L1-LATHE,\nSHAFT,milling,1,L1-MILL,\nGEAR,turning,1,L1-LATHE,\n"
+    )
+    found = problems(folder)
+    twice = "routings.csv:3: SHAFT on 1 is in force at the same time as the row on line 2; "
+    assert f"{twice}give each operation its own place in the route" in found
+    assert any(line.startswith('routings.csv:3: equipment_id "L1-MILL" is not a work_unit') for line in found)
+    assert any(line.startswith('routings.csv:4: material_definition_id "GEAR" is not in products.csv') for line in found)
+
+
+def test_a_route_that_changes_is_in_force_by_its_dates(folder: Path) -> None:
+    header = "material_definition_id,segment_id,sequence,equipment_id,effective_from,effective_to\n"
+    old, new = "SHAFT,turning,1,L1-LATHE,,2026-03-01T06:00\n", "SHAFT,turning,1,L1-LATHE,2026-03-01T06:00,\n"
+    (folder / "routings.csv").write_text(header + old + new + "SHAFT,grinding,2,L1-LATHE,2026-03-01T06:00,\n")
+    site = load_site(folder)
+    before, after = (site.routings_at(datetime(2026, month, 10, tzinfo=UTC))["segment_id"].to_list() for month in (2, 3))
+    assert (before, sorted(after)) == (["turning"], ["grinding", "turning"])

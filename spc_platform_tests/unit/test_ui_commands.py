@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import socket
+from pathlib import Path
+from shutil import copytree
 
 import pytest
 
 from spc_platform.cli import demo, ui
+from spc_platform.erp.config import read_erp_config
 from spc_platform.errors import PermanentError
+from spc_platform.plant import __main__ as plant
+from spc_platform.plant import erp
+from spc_platform.plant.erp import ErpServer
 from spc_platform.settings import REPOSITORY, Settings
 
 SITE = REPOSITORY / "data" / "site"
@@ -35,8 +42,45 @@ def test_the_plant_runs_beside_dagster_where_the_source_is_at_its_address(
 ) -> None:
     commands = ui._commands(Settings(site=SITE, source_url=source_url), 3000)
     assert list(commands) == ["plant", "daemon", "webserver"]
-    assert commands["plant"][1:] == ["-m", "spc_platform.plant", "--port", "8765", "--admin-port", "8766"]
-    assert required == [8765]
+    ports = ["--port", "8765", "--admin-port", "8766", "--erp-port", "8767"]
+    assert commands["plant"][1:] == ["-m", "spc_platform.plant", *ports]
+    assert required == [8765, 8767]
+
+
+def test_a_site_whose_erp_is_elsewhere_needs_no_port_of_the_stub(required: list[int], tmp_path: Path) -> None:
+    elsewhere = Settings(site=SITE, source_url={"erp": "https://erp.example/api"})
+    assert "--erp-port" not in ui._commands(elsewhere, 3000)["plant"]
+    copytree(SITE, tmp_path / "site")
+    (tmp_path / "site" / "erp.toml").unlink()
+    assert "--erp-port" not in ui._commands(Settings(site=tmp_path / "site"), 3000)["plant"]
+    assert required == [8765, 8765]
+
+
+def test_the_plant_runs_without_its_erp_when_only_that_port_is_taken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ErpServer() as held:
+        port = int(held.admin_url.rpartition(":")[2])
+        monkeypatch.setattr(plant, "ERP_PORT", port)
+        assert plant._erp(None) is None
+        told = capsys.readouterr().err
+        assert "without the stub ERP" in told
+        assert f"cannot listen on 127.0.0.1:{port}: the port is taken" in told
+        with pytest.raises(PermanentError, match=r"--erp-port and a free port.*erp.*PORT/api/v1"):
+            plant._erp(port)
+
+
+def test_the_ports_and_the_token_of_the_stub_are_those_of_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = read_erp_config(Settings(site=SITE))
+    assert config.base_url == f"http://127.0.0.1:{erp.PORT}/api/v1"
+    assert demo.ERP_PORT == erp.PORT
+    assert config.auth["secret_env"] == erp.TOKEN_VARIABLE
+    monkeypatch.setenv(erp.TOKEN_VARIABLE, "own")
+    demo.know_erp_token()
+    assert os.environ[erp.TOKEN_VARIABLE] == "own"
+    monkeypatch.delenv(erp.TOKEN_VARIABLE)
+    demo.know_erp_token()
+    assert os.environ[erp.TOKEN_VARIABLE] == erp.TOKEN
 
 
 @pytest.mark.parametrize(

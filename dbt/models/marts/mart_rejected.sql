@@ -4,6 +4,10 @@
     'equipment_state': 'start_at',
     'production_count': 'counted_at',
     'work_order': 'start_at',
+    'work_order_event': 'occurred_at',
+    'segment_event': 'occurred_at',
+    'material_link': 'occurred_at',
+    'signal_event': 'occurred_at',
 } -%}
 {%- set about = {
     'measurement': 'characteristic_id',
@@ -11,6 +15,10 @@
     'equipment_state': 'equipment_id',
     'production_count': 'equipment_id',
     'work_order': 'work_center_id',
+    'work_order_event': 'job_order_id',
+    'segment_event': 'item_id',
+    'material_link': 'child_id',
+    'signal_event': 'equipment_id',
 } -%}
 with refused as (
     {%- for table, at in event_time.items() %}

@@ -1,10 +1,18 @@
 """Every step from landed pages to figures, in the order in which they can run."""
 
 from spc_platform.engine.step import Step
-from spc_platform.engine.steps import charts, landed, prepared, production, spc
+from spc_platform.engine.steps import charts, landed, operations, prepared, production, spc
 from spc_platform.engine.steps.common import CONTRACT, CORE, RAW
 
-STEPS: tuple[Step, ...] = (*landed.STEPS, production.STATES, *prepared.STEPS, *spc.STEPS, *charts.STEPS, production.OEE)
+STEPS: tuple[Step, ...] = (
+    *landed.STEPS,
+    production.STATES,
+    *prepared.STEPS,
+    production.OEE,
+    *operations.STEPS,
+    *spc.STEPS,
+    *charts.STEPS,
+)
 
 
 def step(name: str) -> Step:

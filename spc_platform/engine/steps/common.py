@@ -12,7 +12,17 @@ from spc_platform.contracts.validate import pandera_failures, rule_failures
 from spc_platform.engine.step import Check, CheckSpec, Input, Outcome
 from spc_platform.engine.workspace import Workspace
 
-CORE = ("measurement", "telemetry", "equipment_state", "production_count", "work_order")
+CORE = (
+    "measurement",
+    "telemetry",
+    "equipment_state",
+    "production_count",
+    "work_order",
+    "work_order_event",
+    "segment_event",
+    "material_link",
+    "signal_event",
+)
 RAW = tuple(f"raw_{name}" for name in CORE)
 
 LANDED = "landed"

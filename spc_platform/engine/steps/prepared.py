@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
+import polars as pl
+
 from spc_platform.engine.step import Outcome, Step
 from spc_platform.engine.steps.common import LANDED, dated, outcome, own, share
 from spc_platform.engine.workspace import Workspace
@@ -35,7 +37,10 @@ def _flags(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
 def _process(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
     inputs = [("measurement", production_date), ("telemetry_aligned", production_date)]
     measurement, aligned = (workspace.lake.read(table, day) for table, day in inputs)
-    frame = measurement_process(measurement, aligned, workspace.site)
+    # a cumulative meter says nothing about the moment of a measurement
+    meters = workspace.site["energy_meters"]["stream_id"]
+    momentary = aligned.filter(~pl.col("stream_id").is_in(meters.implode()))
+    frame = measurement_process(measurement, momentary, workspace.site)
     yield outcome(workspace, "measurement_process", frame, production_date, inputs)
     _note_applied(workspace, production_date)
 

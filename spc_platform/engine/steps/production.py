@@ -11,6 +11,7 @@ from spc_platform.engine.step import CheckSpec, Input, Outcome, Step
 from spc_platform.engine.steps.common import WARN_ABOVE_SHARE, dated, outcome, own, share, total
 from spc_platform.engine.workspace import Workspace
 from spc_platform.production.oee import counts_outside_shifts, oee_elements
+from spc_platform.production.signals import states_with_signals
 from spc_platform.production.states import downtime_events, state_intervals
 
 UNKNOWN = CheckSpec("unknown_time", "At most 5 % of planned operation time has no recorded state.", blocking=False)
@@ -21,12 +22,12 @@ QUANTITIES = CheckSpec("quantities", "good + scrap + rework = produced for every
 
 def _state_interval(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
     back = workspace.site.policies.state_carry_days
-    events, orders = (
-        workspace.read_window(table, production_date, back=back, ahead=1) for table in ("equipment_state", "work_order")
-    )
+    tables = ("equipment_state", "work_order", "signal_event")
+    recorded, orders, signals = (workspace.read_window(table, production_date, back=back, ahead=1) for table in tables)
     days = workspace.window(production_date, back=back, ahead=1)
-    inputs = [(table, day) for table in ("equipment_state", "work_order") for day in days]
+    inputs = [(table, day) for table in tables for day in days]
     as_of = workspace.as_of(production_date)
+    events = states_with_signals(recorded, signals, workspace.site, as_of)
     frame = state_intervals(events, orders, workspace.site, production_date, as_of)
     known = total(frame["duration_s"])
     unknown = total(frame.filter(pl.col("time_element") == "UNKNOWN")["duration_s"])
@@ -74,6 +75,7 @@ STATES = Step(
     (
         Input("equipment_state", back="state_carry_days", ahead=1),
         Input("work_order", back="state_carry_days", ahead=1),
+        Input("signal_event", back="state_carry_days", ahead=1),
         Input("shift_calendar"),
     ),
     dated(_state_interval),

@@ -11,6 +11,8 @@ from spc_platform.contracts import LAKE_TABLES
 from spc_platform.engine.step import CheckSpec, Input, Outcome, Step
 from spc_platform.engine.steps.common import dated, outcome, own, share, total
 from spc_platform.engine.workspace import Workspace
+from spc_platform.production.energy import energy_values
+from spc_platform.site import Site
 from spc_platform.spc.capability import capability
 from spc_platform.spc.counts import form_count_subgroups, samples
 from spc_platform.spc.limits import approve_baselines, limit_estimates
@@ -25,13 +27,28 @@ SAMPLES = ("spc_subgroups", "spc_count_subgroups")
 """What charts are made of: subgroups of measured values and of counts."""
 
 
+def with_energy(measurement: pl.DataFrame, energy_per_part: pl.DataFrame, site: Site) -> pl.DataFrame:
+    """MEASUREMENT with the kWh per good part of each shift as values of the characteristics that count energy.
+
+    Charts, rules and fitness treat them as any measured value; they have no specification and no record of their own.
+    """
+    charted = site["characteristics"].filter(pl.col("counted") == "energy")
+    if charted.is_empty() or energy_per_part.is_empty():
+        return measurement
+    wanted = charted.select("characteristic_id", "equipment_id", material_definition_id=pl.lit(None, dtype=pl.String))
+    shift = energy_per_part.select("equipment_id", "shift_id", "production_date", measured_at="end_at").unique()
+    values = energy_values(energy_per_part, wanted).join(shift, on=["equipment_id", "measured_at"], how="left")
+    return pl.concat([measurement, values.with_columns(source_id=pl.lit("energy"))], how="diagonal_relaxed")
+
+
 def _all_dates(workspace: Workspace, *tables: str) -> list[tuple[str, date | None]]:
     return [(table, day) for table in tables for day in workspace.lake.dates(table)]
 
 
 def _subgroups(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
-    inputs = [("measurement", production_date), ("measurement_flags", production_date)]
-    measurement, flags = (workspace.lake.read(table, day) for table, day in inputs)
+    inputs = [(name, production_date) for name in ("measurement", "measurement_flags", "energy_per_part")]
+    measurement, flags, energy = (workspace.lake.read(table, day) for table, day in inputs)
+    measurement = with_energy(measurement, energy, workspace.site)
     frame = form_subgroups(measurement, flags, workspace.site)
     left_out = int(total(ungrouped(measurement, workspace.site)["n"]))
     check = GROUPED.verdict(passed=left_out == 0, description=f"{left_out} of {measurement.height} values form no subgroup")
@@ -115,7 +132,7 @@ STEPS: tuple[Step, ...] = (
         "spc_subgroups",
         "spc",
         ("spc_subgroups",),
-        own("measurement", "measurement_flags"),
+        own("measurement", "measurement_flags", "energy_per_part"),
         dated(_subgroups),
         checks={"spc_subgroups": (GROUPED,)},
     ),

@@ -22,6 +22,7 @@ from packaging.version import Version
 from spc_platform.contracts import LAKE_TABLES
 from spc_platform.engine import Workspace
 from spc_platform.lake.marts import drop_lake, register_lake
+from spc_platform.orchestration.assets.delivery import delivery_assets
 from spc_platform.orchestration.assets.tables import FRESHNESS
 from spc_platform.orchestration.automation import follows_quiet_upstream
 from spc_platform.orchestration.resources import WorkspaceResource
@@ -80,7 +81,7 @@ class _MartsTranslator(DagsterDbtTranslator):
 
 
 def marts_assets(settings: Settings, site: Site) -> list[Any]:
-    """The site folder as the marts see it, the dbt models, and the publication of the file that they build."""
+    """The site folder as the marts see it, the dbt models, the publication of the file that they build, and what follows it."""
 
     @dbt_assets(manifest=settings.dbt / "target" / "manifest.json", dagster_dbt_translator=_MartsTranslator(site))
     def models() -> Iterator[Any]:
@@ -110,7 +111,7 @@ def marts_assets(settings: Settings, site: Site) -> list[Any]:
         drop_lake(database)
         yield _publish(plant, version, context.run.run_id)
 
-    return [_folder_spec(site), marts]
+    return [_folder_spec(site), marts, *delivery_assets(site)]
 
 
 def _folder_spec(site: Site) -> dg.AssetSpec:

@@ -24,7 +24,10 @@ from spc_platform.orchestration.pictures import pictures
 from spc_platform.orchestration.resources import WorkspaceResource
 from spc_platform.site import Site
 
-FOLLOWS_NEW_DATA = frozenset({step.name for step in STEPS if step.group == "spc"} | {"oee_elements"})
+FOLLOWS_NEW_DATA = frozenset(step.name for step in STEPS if step.group in ("spc", "production")) - {
+    "shift_calendar",
+    "state_interval",
+}
 """Steps that are rematerialized by condition; the ones before them are requested by the batch sensor."""
 
 FRESHNESS = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))

@@ -1,0 +1,1 @@
+{{ rejected_rows('material_link_rejected', 'child_id', 'occurred_at') }}

@@ -1,0 +1,19 @@
+select
+    equipment_id,
+    window_start,
+    operating_s,
+    failures,
+    open_failures,
+    repair_s,
+    mtbf_s,
+    mtbf_low_s,
+    mtbf_high_s,
+    mttf_s,
+    mttr_s,
+    mttr_low_s,
+    mttr_high_s,
+    availability,
+    confidence,
+    reason,
+    production_date
+from {{ source('lake', 'reliability') }}

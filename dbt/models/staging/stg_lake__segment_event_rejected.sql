@@ -1,0 +1,1 @@
+{{ rejected_rows('segment_event_rejected', 'item_id', 'occurred_at') }}

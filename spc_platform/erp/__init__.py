@@ -1,0 +1,1 @@
+"""What the platform tells the ERP: a durable outbox of production summaries and their delivery."""
