@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
+SOURCES := $(VENV)/.sources
 DEV := $(VENV)/.dev
 MANIFEST := dbt/target/manifest.json
 export DAGSTER_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-nist ui test lint bench lock snapshot clean setup
+.PHONY: help demo demo-nist ui test lint bench lock snapshot clean setup sources
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +33,12 @@ $(MANIFEST): $(RUNTIME) $(shell find dbt -name '*.sql' -o -name '*.yml' | grep -
 	@touch $@
 
 setup: $(RUNTIME) $(MANIFEST) ## Install what is needed to run
+
+$(SOURCES): $(RUNTIME) requirements/sources.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/sources.lock
+	@touch $@
+
+sources: $(SOURCES) ## Install the clients of OPC UA, MQTT, Modbus, serial lines and PostgreSQL
 
 demo: setup ## Run the whole path on the embedded plant and print what was found
 	$(BIN)/spc demo
@@ -58,7 +65,8 @@ snapshot: $(DEV) $(MANIFEST) ## Accept the present asset graph as the reviewed o
 
 lock: $(DEV) ## Resolve requirements/*.in anew (needs uv)
 	uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header requirements/runtime.in -o requirements/runtime.lock
-	uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/runtime.lock requirements/dev.in -o requirements/dev.lock
+	uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/runtime.lock requirements/sources.in -o requirements/sources.lock
+	uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/sources.lock requirements/dev.in -o requirements/dev.lock
 
 clean: ## Remove the environment, the lake and everything made
 	rm -rf $(VENV) dbt/target dbt/logs data/landing data/lake data/serving data/dagster_home data/*.sqlite* data/nist-*
