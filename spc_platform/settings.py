@@ -38,6 +38,10 @@ class Settings(BaseSettings):
         return self.data / "landing"
 
     @cached_property
+    def spool_root(self) -> Path:
+        return self.data / "spool"
+
+    @cached_property
     def ledger_path(self) -> Path:
         return self.data / "ledger.sqlite"
 

@@ -13,6 +13,7 @@ EQUIPMENT_LEVELS = ("site", "area", "work_center", "work_unit")
 SUBGROUPINGS = ("consecutive", "key", "individual", "shift", "event")
 VECTOR_CHARTS = ("t2", "mewma")
 COUNTED = ("scrap", "rework", "nonconforming", "energy")
+TAG_RECORDS = ("telemetry", "signal", "measurement", "context")
 DISTRIBUTIONS = ("normal", "weibull", "lognormal", "gamma")
 IMPUTATIONS = ("none", "state_median")
 CALENDAR_KINDS = ("holiday", "planned_maintenance", "break", "no_production")
@@ -237,6 +238,33 @@ MULTIVARIATE = Table(
     partitioned=False,
 )
 
+TAGS = Table(
+    name="tags",
+    description="What the collector records of a subscription: one row per tag of an OPC UA, MQTT, MTConnect, Modbus or serial source.",
+    columns=(
+        identifier("source_id", "Source of sources.toml."),
+        text("address", "Where the source has it: a node id, a topic and path, a data item, a register, a field."),
+        code(
+            "record",
+            "What a reading becomes: a value of a stream, a change of a signal, a measurement, or context of measurements.",
+            TAG_RECORDS,
+        ),
+        identifier(
+            "name",
+            "The stream, signal, characteristic, or column of measurement that it fills (serial_number, material_lot_id, job_order_id, subgroup_key).",
+        ),
+        identifier("equipment_id", "Work unit."),
+        identifier("unit", "Unit of its values after scaling; empty for signals and context.", nullable=True),
+        number("scale", "Recorded value = raw value * scale + offset; 1 unless given.", unit="1", nullable=True),
+        number("offset", "Added after scaling; 0 unless given.", unit="<unit>", nullable=True),
+        number("deadband", "A value of a stream is recorded when it moved by at least this.", unit="<unit>", nullable=True, gt=0),
+        number("interval_s", "At most one value of a stream is recorded in this time.", unit="s", nullable=True, gt=0),
+        text("trigger", "Address whose change says that the measurement is complete; empty: every reading is one.", nullable=True),
+    ),
+    key=("source_id", "address", "record", "name"),
+    partitioned=False,
+)
+
 SITE_TABLES: dict[str, Table] = {
     table.name: table
     for table in (
@@ -255,5 +283,6 @@ SITE_TABLES: dict[str, Table] = {
         BREAKS,
         CALENDAR,
         ENERGY_METER,
+        TAGS,
     )
 }

@@ -39,6 +39,7 @@ OPTIONAL_TABLES = (
     "reasons",
     "state_rules",
     "routings",
+    "tags",
 )
 RECORD_FIELDS = ("record_id", "revision", "updated_at", "is_deleted")
 SECRET_KEYS = ("client_secret", "password", "secret", "token", "api_key")

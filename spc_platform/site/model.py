@@ -14,6 +14,10 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 
+COLLECTED = ("opcua", "mqtt", "mtconnect", "modbus", "serial")
+"""Kinds of sources that `spc collect` subscribes to; the platform reads what it spooled."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
     """One kind of record of a source and the raw table(s) it feeds.
@@ -38,7 +42,7 @@ class Source:
     """A configured source. Secrets are named by environment variable, never written in the folder."""
 
     source_id: str
-    kind: Literal["rest", "files"]
+    kind: Literal["rest", "files", "sql", "opcua", "mqtt", "mtconnect", "modbus", "serial"]
     resources: tuple[Resource, ...]
     poll_s: float = 30.0
     base_url: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spc_platform.errors import SiteError
 from spc_platform.settings import Settings
+from spc_platform.site.model import COLLECTED
 from spc_platform.site.model import Source as SourceConfig
 from spc_platform.sources.base import Source
 
@@ -18,4 +19,8 @@ def open_source(config: SourceConfig, settings: Settings) -> Source:
         from spc_platform.sources.files import FileSource
 
         return FileSource(config, settings)
+    if config.kind in COLLECTED:
+        from spc_platform.sources.spooled import SpooledSource
+
+        return SpooledSource(config, settings)
     raise SiteError(f"source {config.source_id!r}: unknown kind {config.kind!r}; known: rest, files")
