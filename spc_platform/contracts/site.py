@@ -257,9 +257,13 @@ TAGS = Table(
         identifier("unit", "Unit of its values after scaling; empty for signals and context.", nullable=True),
         number("scale", "Recorded value = raw value * scale + offset; 1 unless given.", unit="1", nullable=True),
         number("offset", "Added after scaling; 0 unless given.", unit="<unit>", nullable=True),
-        number("deadband", "A value of a stream is recorded when it moved by at least this.", unit="<unit>", nullable=True, gt=0),
+        number(
+            "deadband", "A value of a stream is recorded when it moved by at least this.", unit="<unit>", nullable=True, gt=0
+        ),
         number("interval_s", "At most one value of a stream is recorded in this time.", unit="s", nullable=True, gt=0),
-        text("trigger", "Address whose change says that the measurement is complete; empty: every reading is one.", nullable=True),
+        text(
+            "trigger", "Address whose change says that the measurement is complete; empty: every reading is one.", nullable=True
+        ),
     ),
     key=("source_id", "address", "record", "name"),
     partitioned=False,
