@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-
 COLLECTED = ("opcua", "mqtt", "mtconnect", "modbus", "serial")
 """Kinds of sources that `spc collect` subscribes to; the platform reads what it spooled."""
 
