@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any
+
+import msgspec
 
 from spc_platform.errors import SiteError
 from spc_platform.site.model import Site, Source
@@ -16,6 +19,9 @@ GOOD = ""
 UNAVAILABLE = "UNAVAILABLE"
 TABLES = {"telemetry": "raw_telemetry", "signal": "raw_signal_event", "measurement": "raw_measurement"}
 CONTEXT = ("serial_number", "material_lot_id", "job_order_id", "subgroup_key")
+REPEATS = 256
+"""Readings of a trigger that are known again when they are delivered twice."""
+_SEPARATOR = "\x1f"
 Value = float | int | str | bool | None
 
 
@@ -112,8 +118,13 @@ def iso(at: datetime) -> str:
 class Recorder:
     """Makes records of readings: streams thinned out, signals by change, measurements by trigger with their context.
 
-    Its memory is what each tag said last; after a restart the first reading of every stream and signal is recorded
-    again. A reading that comes twice gives a record of the same ``record_id``, which the lake keeps once.
+    What signals, triggers and the values and contexts of triggered measurements said last is its memory: ``remembered``
+    gives what changed of it, to be made durable with the records, and ``recall`` takes it up after a restart. The first
+    reading of every stream is then recorded again. A reading that comes twice gives the same record, which the lake
+    keeps once.
+
+    A reading of a trigger that is older than the last one is no edge: the values that belonged to it have been replaced.
+    It is left in ``late`` unless it is a repeat.
     """
 
     source: Source
@@ -124,6 +135,10 @@ class Recorder:
     _kept: dict[Tag, tuple[datetime, Value]] = field(init=False, default_factory=dict)
     _latest: dict[str, Reading] = field(init=False, default_factory=dict)
     _context: dict[tuple[str, str], str] = field(init=False, default_factory=dict)
+    _watched: frozenset[str] = field(init=False)
+    _repeats: dict[str, deque[Reading]] = field(init=False, default_factory=dict)
+    _changed: dict[str, str] = field(init=False, default_factory=dict)
+    late: list[Reading] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         by_address = sorted(self.tags, key=lambda tag: tag.address)
@@ -134,6 +149,28 @@ class Recorder:
             record: next((each.name for each in self.source.resources if table in each.tables), "")
             for record, table in TABLES.items()
         }
+        self._watched = frozenset({*self._triggered, *(tag.address for tag in triggered)})
+        self._repeats = {trigger: deque(maxlen=REPEATS) for trigger in self._triggered}
+
+    def remembered(self) -> dict[str, str]:
+        """What changed in its memory since the last call, as texts under keys that ``recall`` understands."""
+        changed, self._changed = self._changed, {}
+        return changed
+
+    def recall(self, memory: Mapping[str, str]) -> None:
+        """Take up what an earlier recorder of the source ``remembered``."""
+        tags = {f"{tag.address}{_SEPARATOR}{tag.name}": tag for tag in self.tags if tag.record == "signal"}
+        for key, text in memory.items():
+            kind, _, rest = key.partition(_SEPARATOR)
+            if kind == "latest" and rest in self._watched:
+                value, at, quality, sequence = msgspec.json.decode(text)
+                self._latest[rest] = Reading(rest, value, datetime.fromisoformat(at), quality, sequence)
+            elif kind == "signal" and rest in tags:
+                at, value = msgspec.json.decode(text)
+                self._kept[tags[rest]] = (datetime.fromisoformat(at), value)
+            elif kind == "context":
+                equipment_id, _, name = rest.partition(_SEPARATOR)
+                self._context[equipment_id, name] = text
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -149,7 +186,7 @@ class Recorder:
                 found.extend(self._record(tag, reading, stamp))
             if reading.address in self._triggered and self._is_edge(reading):
                 found.extend(self._measurements(reading, stamp))
-            self._latest[reading.address] = reading
+            self._note(reading)
         return found
 
     def lost(self, at: datetime, addresses: Iterable[str] | None = None) -> list[Record]:
@@ -162,14 +199,26 @@ class Recorder:
         ]
         return self.records(readings, at)
 
+    def _note(self, reading: Reading) -> None:
+        """Remember the newest reading of an address that a trigger needs."""
+        before = self._latest.get(reading.address)
+        if reading.address not in self._watched or (before is not None and reading.observed_at < before.observed_at):
+            return
+        self._latest[reading.address] = reading
+        said = (reading.value, iso(reading.observed_at), reading.quality, reading.sequence)
+        self._changed[f"latest{_SEPARATOR}{reading.address}"] = msgspec.json.encode(said).decode()
+
     def _record(self, tag: Tag, reading: Reading, stamp: str) -> Iterator[Record]:
         if tag.record == "context":
             if reading.quality == GOOD and reading.value is not None:
                 self._context[tag.equipment_id, tag.name] = str(reading.value)
+                self._changed[f"context{_SEPARATOR}{tag.equipment_id}{_SEPARATOR}{tag.name}"] = str(reading.value)
         elif tag.record == "signal":
             text = UNAVAILABLE if reading.quality != GOOD or reading.value is None else _text(reading.value)
             if self._kept.get(tag, (None, None))[1] != text:
                 self._kept[tag] = (reading.observed_at, text)
+                said = (iso(reading.observed_at), text)
+                self._changed[f"signal{_SEPARATOR}{tag.address}{_SEPARATOR}{tag.name}"] = msgspec.json.encode(said).decode()
                 yield self._made(
                     tag, reading, stamp, {"signal": tag.name, "value": text, "occurred_at": iso(reading.observed_at)}
                 )
@@ -192,6 +241,13 @@ class Recorder:
 
     def _is_edge(self, reading: Reading) -> bool:
         before = self._latest.get(reading.address)
+        repeats = self._repeats[reading.address]
+        if reading in repeats or reading == before:
+            return False
+        repeats.append(reading)
+        if before is not None and reading.observed_at < before.observed_at:
+            self.late.append(reading)
+            return False
         is_set = reading.quality == GOOD and reading.value not in (None, False, 0, "")
         return is_set and before is not None and before.value != reading.value
 
@@ -215,9 +271,11 @@ class Recorder:
 
     def _made(self, tag: Tag, reading: Reading, stamp: str, fields: dict[str, Any]) -> Record:
         said = f"{tag.address}\0{tag.name}\0{iso(reading.observed_at)}\0{reading.value!r}\0{reading.sequence}"
-        head = {"record_id": hashlib.blake2b(said.encode(), digest_size=12).hexdigest(), "updated_at": stamp}
+        head = {"record_id": hashlib.blake2b(said.encode(), digest_size=12).hexdigest(), "equipment_id": tag.equipment_id}
+        # Receipts differ between deliveries, so a record names its own only where the source's clock is ahead of it.
+        receipt = {"updated_at": stamp} if iso(reading.observed_at) > stamp else {}
         quality = {} if reading.quality == GOOD else {"quality": reading.quality}
-        return Record(self._resource[tag.record], head | {"equipment_id": tag.equipment_id} | fields | quality)
+        return Record(self._resource[tag.record], head | receipt | fields | quality)
 
 
 def _scaled(tag: Tag, reading: Reading) -> Value:

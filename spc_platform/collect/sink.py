@@ -23,6 +23,8 @@ QUEUED = 20_000
 """Readings that may wait for the writer; a sender beyond waits, which is the back pressure."""
 BATCH = 5_000
 RETRY_S = 1.0
+LATE_TRIGGER = "a trigger came after a newer one; its measurements were not recorded"
+_MEMORY = "recorder\x1e"
 
 
 class Connector(Protocol):
@@ -85,6 +87,8 @@ class Sink:
         self._writer = threading.Thread(target=self._write, name=f"spool-{recorder.source.source_id}", daemon=True)
 
     def __enter__(self) -> Self:
+        state = self.spool.state()
+        self.recorder.recall({key.removeprefix(_MEMORY): state[key] for key in state if key.startswith(_MEMORY)})
         self._writer.start()
         return self
 
@@ -101,7 +105,7 @@ class Sink:
 
     def state(self) -> dict[str, str]:
         """What was written with ``put(..., state=...)`` and is durable."""
-        return self.spool.state()
+        return {key: value for key, value in self.spool.state().items() if not key.startswith(_MEMORY)}
 
     def put(
         self,
@@ -187,6 +191,9 @@ class Sink:
             records += self.recorder.records(parcel.readings, parcel.received_at)
             state.update(parcel.state)
             gaps += parcel.gaps
+        state.update({_MEMORY + key: value for key, value in self.recorder.remembered().items()})
+        gaps += [Gap(each.address, each.observed_at, each.observed_at, LATE_TRIGGER) for each in self.recorder.late]
+        self.recorder.late.clear()
         if records or state or gaps:
             self._append(records, state, gaps)
         for parcel in parcels:

@@ -112,3 +112,48 @@ def test_a_tag_that_cannot_be_recorded_is_named(
 def test_a_subscription_without_tags_is_refused(recorder: Callable[..., Recorder]) -> None:
     with pytest.raises(SiteError, match="records nothing"):
         recorder()
+
+
+TRIGGERED = (DIAMETER | {"trigger": "part"}, {"address": "serial", "record": "context", "name": "serial_number"})
+
+
+def test_a_trigger_that_changed_across_a_restart_still_completes_its_measurement(recorder: Callable[..., Recorder]) -> None:
+    before = recorder(*TRIGGERED)
+    before.records([Reading("part", 7, at(0)), Reading("serial", "A-7", at(0)), Reading("dia", 25.01, at(1))], T0)
+    after = recorder(*TRIGGERED)
+    after.recall(before.remembered())
+    found = after.records([Reading("part", 8, at(2))], T0)
+    assert (said(found, "value"), said(found, "serial_number")) == ([25.01], ["A-7"])
+    forgetful = recorder(*TRIGGERED)
+    assert forgetful.records([Reading("part", 8, at(2))], T0) == []
+    assert before.remembered() == {}
+
+
+def test_a_signal_said_before_a_restart_is_not_said_again(recorder: Callable[..., Recorder]) -> None:
+    row = {"address": "run", "record": "signal", "name": "execution"}
+    before, after = recorder(row), recorder(row)
+    before.records([Reading("run", "ACTIVE", at(0))], T0)
+    after.recall(before.remembered())
+    found = after.records([Reading("run", "ACTIVE", at(5)), Reading("run", "STOPPED", at(6))], T0)
+    assert said(found, "value") == ["STOPPED"]
+
+
+def test_a_redelivered_trigger_makes_no_second_measurement_and_a_late_one_is_named(recorder: Callable[..., Recorder]) -> None:
+    measured = recorder(*TRIGGERED)
+    parts = [Reading("part", number, at(10 * number)) for number in range(4)]
+    values = [Reading("dia", 25.0 + number / 100, at(10 * number - 1)) for number in range(4)]
+    found = measured.records([*parts[:3], *values[:3]], T0)
+    assert said(found, "value") == [25.01, 25.02]
+    assert measured.records([parts[1], parts[2]], T0) == []
+    assert measured.late == []
+    assert measured.records([Reading("part", 9, at(15))], T0) == []
+    assert [reading.value for reading in measured.late] == [9]
+    assert said(measured.records([values[3], parts[3]], T0), "value") == [25.03]
+
+
+def test_a_redelivery_gives_the_same_bytes_and_a_fast_clock_is_shown(recorder: Callable[..., Recorder]) -> None:
+    measured = recorder(DIAMETER)
+    reading = Reading("dia", 25.0, at(0))
+    assert measured.records([reading], at(1)) == measured.records([reading], at(3600))
+    ahead = measured.records([Reading("dia", 25.0, at(90))], at(1))
+    assert said(ahead, "updated_at") == ["2026-03-10T06:00:01.000000Z"]

@@ -161,10 +161,30 @@ def test_what_was_acknowledged_survives_a_kill_and_a_batch_is_whole_or_absent(tm
     assert spool.state() == {"batch": str(len(numbers) // 10 - 1)}
 
 
-def test_a_reading_says_when_it_was_received(recorder: Callable[..., Recorder], tmp_path: Path) -> None:
+def test_a_reading_ahead_of_its_receipt_says_when_it_was_received(recorder: Callable[..., Recorder], tmp_path: Path) -> None:
     spool = Spool(tmp_path, "line1")
-    with Sink(recorder(DIAMETER), spool, now=lambda: datetime(2026, 3, 11, tzinfo=UTC)) as sink:
+    with Sink(recorder(DIAMETER), spool, now=lambda: T0 - timedelta(hours=1)) as sink:
         sink.put([Reading("dia", 25.0, T0)])
         sink.flush()
     bodies, _ = spool.after("measurements", 0, 10)
-    assert msgspec.json.decode(bodies[0])["updated_at"] == "2026-03-11T00:00:00.000000Z"
+    assert msgspec.json.decode(bodies[0])["updated_at"] == "2026-03-10T05:00:00.000000Z"
+
+
+def test_a_killed_collector_takes_up_what_its_triggers_and_contexts_said(
+    recorder: Callable[..., Recorder], tmp_path: Path
+) -> None:
+    tags = (DIAMETER | {"trigger": "part"}, {"address": "serial", "record": "context", "name": "serial_number"})
+    spool = Spool(tmp_path, "line1")
+    with Sink(recorder(*tags), spool) as sink:
+        sink.put([Reading("part", 1, T0), Reading("serial", "A-2", T0), Reading("dia", 25.0, T0)], state={"position": "3"})
+        sink.flush()
+    with Sink(recorder(*tags), Spool(tmp_path, "line1")) as sink:
+        assert sink.state() == {"position": "3"}
+        sink.put([Reading("part", 2, T0 + timedelta(seconds=5))])
+        sink.put([Reading("part", 9, T0 + timedelta(seconds=2))])
+        sink.flush()
+    bodies, _ = spool.after("measurements", 0, 10)
+    found = msgspec.json.decode(bodies[0])
+    assert len(bodies) == 1
+    assert (found["value"], found["serial_number"], found["measured_at"]) == (25.0, "A-2", "2026-03-10T06:00:05.000000Z")
+    assert [gap.address for gap in spool.gaps()] == ["part"]
