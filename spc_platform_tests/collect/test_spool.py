@@ -9,7 +9,7 @@ import sys
 import threading
 from collections import namedtuple
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
