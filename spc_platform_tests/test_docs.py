@@ -108,7 +108,7 @@ def test_spc_verbs_exist_with_their_options(page: Path) -> None:
             while rest and hasattr(verb, "commands"):
                 assert rest[0] in verb.commands, f"{name(page)}: `spc {words}` names no verb {rest[0]}"
                 verb, rest = verb.commands[rest[0]], rest[1:]
-            known = {option for parameter in verb.params for option in parameter.opts}
+            known = {option for parameter in verb.params for option in (*parameter.opts, *parameter.secondary_opts)}
             options = {word.lstrip("[").split("=")[0] for word in rest if word.lstrip("[").startswith("--")}
             assert options - known == set(), f"{name(page)}: `spc {words}`"
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from spc_platform.collect.readings import tags_of
+from spc_platform.collect.service import make_connector
 from spc_platform.engine import Workspace
 from spc_platform.errors import SpcError
 from spc_platform.settings import Settings
 from spc_platform.site.checks import describe
+from spc_platform.site.model import COLLECTED
 
 console = Console(highlight=False)
 
@@ -22,12 +25,16 @@ def run_doctor() -> int:
     silent = 0
     for source in site.sources:
         try:
+            if source.kind in COLLECTED:
+                tags_of(site, source)
+                make_connector(source, plant.settings)
             news = plant.resources_with_news(source.source_id)
         except SpcError as error:
             silent += 1
             console.print(f"  source {source.source_id}: [red]no answer[/red] {error}")
         else:
-            console.print(f"  source {source.source_id}: answers; news in {', '.join(news) or 'nothing'}")
+            answers = "collected by `spc collect`" if source.kind in COLLECTED else "answers"
+            console.print(f"  source {source.source_id}: {answers}; news in {', '.join(news) or 'nothing'}")
     return 1 if silent else 0
 
 

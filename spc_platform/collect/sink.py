@@ -74,10 +74,12 @@ class Sink:
     as it takes: nothing is dropped, and nothing is acknowledged.
     """
 
-    def __init__(self, recorder: Recorder, spool: Spool, now: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self, recorder: Recorder, spool: Spool, now: Callable[[], datetime] | None = None, health: Health | None = None
+    ) -> None:
         self.recorder = recorder
         self.spool = spool
-        self.health = Health()
+        self.health = health or Health()
         self._now = now or (lambda: datetime.now(UTC))
         self._queue: queue.Queue[_Parcel | None] = queue.Queue()
         self._room = threading.Condition()

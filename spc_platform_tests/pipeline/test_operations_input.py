@@ -184,7 +184,7 @@ def test_the_link_that_closes_a_cycle_is_refused_told_and_warned_of(tmp_path: Pa
     refused = plant.lake.read("lot_genealogy_refused").row(0, named=True)
     assert (refused["record_id"], refused["reasons"], refused["cycle_items"]) == ("ca", "child_id:CYCLE", "A>B>C>A")
     assert plant.lake.read("lot_genealogy")["record_id"].to_list() == ["ab", "bc"]
-    assert [(table, check) for table, check, _, _ in plant.verdicts.failed()] == [("lot_genealogy", "acyclic")]
+    assert [(table, check) for table, check, _, _ in plant.verdicts.failed()] == [("lot_genealogy", "links_refused")]
 
 
 def test_parts_sent_to_rework_at_the_end_of_a_date_are_good_when_the_next_one_finishes_them(tmp_path: Path) -> None:
