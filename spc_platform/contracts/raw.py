@@ -34,6 +34,11 @@ _STATUS: tuple[Column, ...] = (
     flag("is_deleted", "The source marked the record as deleted in this revision."),
     text("decode_error", "Why fields of the record could not be read, as column:REASON joined by ;.", nullable=True),
     text("raw_record", "The record's own text, kept only when it could not be read in full.", nullable=True),
+    text(
+        "decode_note",
+        "What had to be assumed to read the record, as column:ASSUMPTION joined by ;, e.g. which of two equal local times.",
+        nullable=True,
+    ),
 )
 
 

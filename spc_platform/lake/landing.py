@@ -358,7 +358,7 @@ def _records(frame: pl.DataFrame, table: str, site: Site, received_at: datetime)
         raise ContractError(
             f"decoding gave {table} records without record_id; every record needs one to be told from the others"
         )
-    content = frame.select(sorted(set(frame.columns) - {"page_row"}))
+    content = frame.select(sorted(set(frame.columns) - {"page_row", "decode_note"}))
     return frame.select(
         "record_id",
         "revision",

@@ -215,8 +215,10 @@ def _source(toml: TomlFile, values: dict[str, Any], path: tuple[str | int, ...])
                 f'"{key}" stands in the site folder',
                 f'remove it and name its variable: {key}_env = "SPC_…"',
             )
+    _check_zone(toml, read, path)
+    clock = {key: read[key] for key in ("zone", "ambiguous") if key in read}
     listed = _tables_in(toml, values, "resource", path)
-    resources = [_resource(toml, item, (*path, "resource", index)) for index, item in enumerate(listed)]
+    resources = [_resource(toml, item, (*path, "resource", index), clock) for index, item in enumerate(listed)]
     if not listed:
         toml.problem(path, "the source has no resource", "add a table [[source.resource]]")
     names = [item.get("name") for item in listed]
@@ -230,7 +232,13 @@ def _source(toml: TomlFile, values: dict[str, Any], path: tuple[str | int, ...])
     return Source(**read, resources=tuple(resource for resource in resources if resource is not None))
 
 
-def _resource(toml: TomlFile, values: dict[str, Any], path: tuple[str | int, ...]) -> Resource | None:
+def _check_zone(toml: TomlFile, read: dict[str, Any], path: tuple[str | int, ...]) -> None:
+    if read.get("zone") is not None and read["zone"] not in _zones():
+        toml.problem((*path, "zone"), f"no time zone {read['zone']!r}", "write an IANA zone such as Europe/Berlin")
+
+
+def _resource(toml: TomlFile, values: dict[str, Any], path: tuple[str | int, ...], clock: dict[str, Any]) -> Resource | None:
+    """``clock`` is what the source says of zone and ambiguous times, for a resource that says nothing of its own."""
     read = read_fields(Resource, values, toml, path)
     _check_ranges(read, toml, path)
     if "tables" in read and not read["tables"]:
@@ -245,8 +253,7 @@ def _resource(toml: TomlFile, values: dict[str, Any], path: tuple[str | int, ...
             toml.problem(
                 (*path, "fields", name), f'fields: no column "{name}" in {", ".join(tables)}', did_you_mean(name, canonical)
             )
-    if read.get("zone") is not None and read["zone"] not in _zones():
-        toml.problem((*path, "zone"), f"no time zone {read['zone']!r}", "write an IANA zone such as Europe/Berlin")
+    _check_zone(toml, read, path)
     if not {"name", "tables", "format"} <= read.keys():
         return None
-    return Resource(**read)
+    return Resource(**{**clock, **read})

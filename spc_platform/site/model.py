@@ -16,6 +16,9 @@ import polars as pl
 COLLECTED = ("opcua", "mqtt", "mtconnect", "modbus", "serial")
 """Kinds of sources that `spc collect` subscribes to; the platform reads what it spooled."""
 
+Ambiguous = Literal["reject", "earliest", "latest", "by_order"]
+"""Which of its two instants a local time means that happened twice, as clocks went back; ``sources.local_time`` explains."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
@@ -33,12 +36,16 @@ class Resource:
     mutable: bool = True
     overlap_s: float = 0.0
     zone: str | None = None
+    ambiguous: Ambiguous = "reject"
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A configured source. Secrets are named by environment variable, never written in the folder."""
+    """A configured source. Secrets are named by environment variable, never written in the folder.
+
+    ``zone`` and ``ambiguous`` hold for every resource that does not state its own.
+    """
 
     source_id: str
     kind: Literal["rest", "files", "sql", "opcua", "mqtt", "mtconnect", "modbus", "serial"]
@@ -46,6 +53,8 @@ class Source:
     poll_s: float = 30.0
     base_url: str = ""
     root: str = ""
+    zone: str | None = None
+    ambiguous: Ambiguous = "reject"
     auth: dict[str, Any] = field(default_factory=dict)
     pagination: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=dict)

@@ -25,9 +25,9 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
 
     ``origin`` is the page's: file formats may say in a name what the content leaves out, e.g. the day of a log.
 
-    Columns: page_row, record_id, revision, updated_at, is_deleted, decode_error, raw_record and the
-    payload columns of ``contracts.raw.PAYLOAD[table]`` with their dtypes, all nullable. A record that
-    cannot be read in full is a row with ``decode_error``, never an exception. Raises SiteError when
+    Columns: page_row, record_id, revision, updated_at, is_deleted, decode_error, raw_record, the payload columns of
+    ``contracts.raw.PAYLOAD[table]`` with their dtypes, and decode_note, which says what was assumed (``local_time``);
+    all nullable. A record that cannot be read in full is a row with ``decode_error``, never an exception. Raises SiteError when
     the resource does not feed the table and ContractError when the page as a whole is not of its format.
     """
     if table not in PAYLOAD or table not in resource.tables:
@@ -38,4 +38,5 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
     if resource.format not in DECODERS:
         raise SiteError(f"resource {resource.name!r}: unknown format {resource.format!r}; known: {', '.join(sorted(DECODERS))}")
     reader: Callable[[Resource, str, bytes, str], pl.DataFrame] = import_module(DECODERS[resource.format]).decode
-    return reader(resource, table, body, origin)
+    rows = reader(resource, table, body, origin)
+    return rows if "decode_note" in rows.columns else rows.with_columns(decode_note=pl.lit(None, pl.String))

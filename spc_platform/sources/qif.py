@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError
-from zoneinfo import ZoneInfo
 
 import polars as pl
 from defusedxml.common import DefusedXmlException
@@ -19,6 +18,7 @@ from spc_platform.contracts.raw import DECODED_DTYPES, MEASUREMENT_PAYLOAD
 from spc_platform.contracts.table import UTC as UTC_DTYPE
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Resource
+from spc_platform.sources.local_time import place
 
 UCUM = {"mm": "mm", "degree": "deg", "inch": "in", "m": "m", "radian": "rad"}
 """Names of units in QIF files -> UCUM."""
@@ -140,9 +140,9 @@ def _readings(root: Element, serial_characteristic: str | None) -> Iterator[_Rea
 def _rows(readings: list[_Reading], root: Element, resource: Resource) -> pl.DataFrame:
     options = resource.options
     prefix = str(options.get("prefix", ""))
-    reported_at = _moment(options.get("reported_at") or _text(root, "Version/TimeCreated"), resource.zone)
-    times = [_moment(text, None) for text in options.get("made_at", [])]
-    fallback = _moment(options["measured_at"], resource.zone) if "measured_at" in options else reported_at
+    reported_at = _moment(options.get("reported_at") or _text(root, "Version/TimeCreated"), resource)
+    times = [_moment(text, replace(resource, zone=None)) for text in options.get("made_at", [])]
+    fallback = _moment(options["measured_at"], resource) if "measured_at" in options else reported_at
     units = _units(root, options)
     orders: list[str] = options.get("job_orders", [])
     serials: list[str] = options.get("serials", [])
@@ -230,7 +230,7 @@ def _units(root: Element, options: dict[str, Any]) -> dict[str, str | None]:
     }
 
 
-def _moment(text: str | None, zone: str | None) -> datetime | None:
+def _moment(text: str | None, resource: Resource) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text) if text else None
     except ValueError:
@@ -238,8 +238,14 @@ def _moment(text: str | None, zone: str | None) -> datetime | None:
     if moment is None:
         return None
     if moment.tzinfo is None:
-        return moment.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC) if zone else None
+        return _placed(moment, resource) if resource.zone else None
     return moment.astimezone(UTC)
+
+
+def _placed(local: datetime, resource: Resource) -> datetime | None:
+    """The instant of one local time; None where the clock showed it never, or twice and the source says no more."""
+    found: datetime | None = place(pl.Series([local]), resource.zone or "UTC", resource.ambiguous).at.item()
+    return found
 
 
 def _children(root: Element, path: str) -> list[Element]:

@@ -15,6 +15,7 @@ from spc_platform.contracts.table import UTC as UTC_DTYPE
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Resource
 from spc_platform.sources.identity import content_names
+from spc_platform.sources.local_time import LEAP_SECOND_NOTE, Placed, may_be_leap_second, place, without_leap_seconds
 from spc_platform.sources.workbook import read_sheet
 
 LAYOUTS = ("long", "wide", "matrix")
@@ -50,7 +51,7 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
 
     A row without ``record_id`` is named by its cells, so a file that grew repeats its records; equal rows stay apart.
     Where the field is mapped, an empty cell is ``record_id:MISSING``.
-    Times without zone are read in ``resource.zone``; without one they are ``NO_ZONE``. A cell that does
+    Times without zone are read in ``resource.zone`` (``local_time``); without one they are ``NO_ZONE``. A cell that does
     not fit its column is empty and named in ``decode_error``, its row kept with its text; a page that
     cannot be read at all, or lacks a mapped column, is one such row.
     """
@@ -165,8 +166,13 @@ def _typed(rows: pl.DataFrame, resource: Resource, table: str) -> pl.DataFrame:
     texts.setdefault("revision", pl.lit("1"))
     texts.setdefault("is_deleted", pl.lit("false"))
     said = rows.select("_index", *(text.alias(name) for name, text in texts.items()))
-    typed = said.select("_index", *(_cast(name, schema[name], resource.zone) for name in texts))
-    problems = pl.DataFrame([_problem(name, schema[name], resource.zone, said[name], typed[name]) for name in texts])
+    times = {name: _times(said[name], resource) for name in texts if schema[name] == UTC_DTYPE}
+    typed = said.select("_index", *(times[name].at if name in times else _cast(name, schema[name]) for name in texts))
+    problems = pl.DataFrame(
+        _labelled(name, times[name].reason) if name in times else _problem(name, schema[name], said[name], typed[name])
+        for name in texts
+    )
+    notes = pl.DataFrame(_labelled(name, placed.assumption) for name, placed in times.items())
     if "record_id" in resource.fields:
         unnamed = pl.when(said["record_id"].is_null()).then(pl.lit("record_id:MISSING"))
         problems = problems.with_columns(record_id=unnamed)
@@ -175,14 +181,17 @@ def _typed(rows: pl.DataFrame, resource: Resource, table: str) -> pl.DataFrame:
     joined = pl.concat_str(pl.all(), separator=";", ignore_nulls=True)
     record = pl.concat_str([pl.col(name).fill_null("") for name in rows.columns if not name.startswith("_")], separator="|")
     names = content_names(rows.select(record).to_series())
+    noted = pl.concat_str(pl.all(), separator=";", ignore_nulls=True)
     flagged = typed.with_columns(
+        decode_note=notes.select(pl.when(noted != "").then(noted)).to_series() if times else pl.lit(None, pl.String),
         decode_error=problems.select(pl.when(joined != "").then(joined)).to_series(),
         raw_record=rows.select(record.str.slice(0, 500)).to_series(),
         page_row=pl.col("_index").cast(pl.Int64),
         record_id=pl.coalesce("record_id", names),
     ).with_columns(raw_record=pl.when(pl.col("decode_error").is_not_null()).then("raw_record"))
     missing = {name: pl.lit(None, dtype=dtype) for name, dtype in schema.items() if name not in flagged.columns}
-    return flagged.with_columns(**missing).select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+    kept = schema | {"decode_note": pl.String}
+    return flagged.with_columns(**missing).select(pl.col(name).cast(dtype) for name, dtype in kept.items())
 
 
 def _source_text(rows: pl.DataFrame, source: str) -> pl.Expr:
@@ -204,29 +213,47 @@ def _with_number_formats(rows: pl.DataFrame, options: dict[str, Any]) -> pl.Data
     return rows.with_columns(pl.col(name).str.zfill(int(form.strip("d") or 0)) for name, form in formats.items())
 
 
-def _cast(name: str, dtype: Any, zone: str | None) -> pl.Expr:
+def _cast(name: str, dtype: Any) -> pl.Expr:
     text = pl.col(name)
-    if dtype == UTC_DTYPE:
-        spaced = text.str.replace("T", " ").str.replace(r"(\.\d{6})\d+", "$1")
-        zoned = pl.coalesce(spaced.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False) for form in _ZONED)
-        local = pl.coalesce(spaced.str.to_datetime(form, time_unit="us", strict=False) for form in _LOCAL)
-        placed = (
-            local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
-            if zone
-            else pl.lit(None, dtype=UTC_DTYPE)
-        )
-        return pl.when(text.str.contains(_HAS_ZONE)).then(zoned).otherwise(placed).alias(name)
     if dtype == pl.Boolean:
         return text.str.to_lowercase().is_in(list(_TRUE)).fill_null(value=False).alias(name)
     return text.cast(dtype, strict=False)
 
 
-def _problem(name: str, dtype: Any, zone: str | None, said: pl.Series, typed: pl.Series) -> pl.Series:
+def _times(said: pl.Series, resource: Resource) -> Placed:
+    """Instants of the cells of a column, with the reason why one is missing and what was assumed."""
+    text, leap = without_leap_seconds(said)
+    spaced = text.str.replace("T", " ").str.replace(r"(\.\d{6})\d+", "$1")
+    has_zone = said.str.contains(_HAS_ZONE).fill_null(value=False)
+    cells, cell = pl.DataFrame({"cell": spaced}), pl.col("cell").str
+    zoned, local = cells.select(
+        zoned=pl.coalesce(cell.to_datetime(form, time_unit="us", time_zone="UTC", strict=False) for form in _ZONED),
+        local=pl.coalesce(cell.to_datetime(form, time_unit="us", strict=False) for form in _LOCAL),
+    )
+    placed = place(local.set(has_zone, None), resource.zone or "UTC", resource.ambiguous)
+    at = zoned.zip_with(has_zone, placed.at if resource.zone else placed.at.clear(said.len()))
+    at = at.set(leap & ~may_be_leap_second(at), None)
+    told = pl.DataFrame(
+        {"said": said, "at": at, "has_zone": has_zone, "leap": leap, "why": placed.reason, "as": placed.assumption}
+    )
+    lost = pl.col("said").is_not_null() & pl.col("at").is_null()
+    unzoned = ~pl.col("has_zone") & (resource.zone is None)
+    told = told.select(
+        why=pl.when(lost & unzoned).then(pl.lit("NO_ZONE")).when(lost).then(pl.coalesce("why", pl.lit("NOT_A_TIME"))),
+        noted=pl.coalesce("as", pl.when(pl.col("leap") & pl.col("at").is_not_null()).then(pl.lit(LEAP_SECOND_NOTE))),
+    )
+    return Placed(at.alias(said.name), told["why"], told["noted"])
+
+
+def _labelled(name: str, said: pl.Series) -> pl.Series:
+    return said.to_frame("said").select(pl.format("{}:{}", pl.lit(name), "said").alias(name)).to_series()
+
+
+def _problem(name: str, dtype: Any, said: pl.Series, typed: pl.Series) -> pl.Series:
     """Per row, why a cell that says something could not be read; null where it could."""
-    kind = {UTC_DTYPE: "NOT_A_TIME", pl.Float64: "NOT_A_NUMBER", pl.Int64: "NOT_A_WHOLE_NUMBER"}.get(dtype, "NOT_READ")
+    kind = {pl.Float64: "NOT_A_NUMBER", pl.Int64: "NOT_A_WHOLE_NUMBER"}.get(dtype, "NOT_READ")
     lost = pl.col("said").is_not_null() & pl.col("typed").is_null()
-    unzoned = lost & ~pl.col("said").str.contains(_HAS_ZONE) & (dtype == UTC_DTYPE and zone is None)
-    reason = pl.when(unzoned).then(pl.lit(f"{name}:NO_ZONE")).when(lost).then(pl.lit(f"{name}:{kind}"))
+    reason = pl.when(lost).then(pl.lit(f"{name}:{kind}"))
     return pl.DataFrame({"said": said, "typed": typed}).select(reason.alias(name)).to_series()
 
 

@@ -125,6 +125,7 @@ def raw_measurements(day: date, n: int, shift: float = 0.0) -> pl.DataFrame:
             serial_number=pl.lit(None, pl.String),
             material_lot_id=pl.lit(None, pl.String),
             job_order_id=pl.lit(None, pl.String),
+            decode_note=pl.lit(None, pl.String),
             subgroup_key=pl.lit(None, pl.String),
         )
     )
