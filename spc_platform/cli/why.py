@@ -95,7 +95,7 @@ def explained(
     raw: dict[str, Any] = {}
     received: dict[str, datetime] = {}
     for table in TABLES:
-        dates = [day] if table == "production_count" else plant.window(day, back=back, ahead=1)
+        dates = plant.window(day, back=0 if table == "production_count" else back, ahead=1)
         raw[f"raw_{table}"], pages = raw_with_receipts(plant, f"raw_{table}", dates)
         received |= pages
     known = [(at, as_of_known_at(plant, day, at) if clock == "source" else plant.as_of(day)) for at in (before, after)]

@@ -103,7 +103,7 @@ def figures_as_known(
     """
     back = timedelta(days=site.policies.state_carry_days)
     window = {table: (production_date - back, production_date + timedelta(days=1)) for table in TABLES}
-    window["production_count"] = (production_date, production_date)
+    window["production_count"] = (production_date, production_date + timedelta(days=1))
     calendar = shift_calendar(site, production_date, production_date)
     core = {}
     for table, (first, last) in window.items():

@@ -7,7 +7,7 @@ Ratios of lines, weeks and products come from summed elements, never from averag
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import polars as pl
 
@@ -20,6 +20,7 @@ from spc_platform.site.model import Site
 EXCESS = 1e-9
 """Relative excess of ideal over actual time that is still rounding of the ideal cycle, not a wrong one."""
 
+_TICK = pl.duration(microseconds=1)
 _CELL = ["equipment_id", "work_center_id", "shift_id", "material_definition_id"]
 _ELEMENT_COLUMNS = {
     "PDT": "pdt_s",
@@ -39,10 +40,10 @@ def oee_elements(
 ) -> pl.DataFrame:
     """Sum seconds and counts per work unit, shift and product of a production date: OEE_ELEMENTS.
 
-    ``intervals`` is the STATE_INTERVAL frame of the date, ``production_count`` the core table (other
-    dates in it are ignored, counts after ``as_of`` too). A count tells of parts finished up to its
-    instant, so on the border of two shifts of the date it belongs to the one that ends; a count on
-    the border of two dates belongs to the date that begins, like its partition. Parts counted outside
+    ``intervals`` is the STATE_INTERVAL frame of the date, ``production_count`` the core table with the
+    rows of the date and of the date after it (others are ignored, counts after ``as_of`` too). A count
+    tells of parts finished up to its instant, so on the border of two shifts it belongs to the one that
+    ends, also where the border is that of two dates. Parts counted outside
     all shifts have no operation time to be set against: they are left out here and listed by
     ``counts_outside_shifts``. ``pri_s`` is the ideal cycle in force when the shift starts, else the first
     that comes into force during it. data_quality: COUNT_WITHOUT_RUN, NO_IDEAL_CYCLE, UNKNOWN_TIME,
@@ -201,14 +202,24 @@ def placed_counts(
 ) -> pl.DataFrame:
     """Give the counts of the date the shift that they belong to (``oee_elements`` says which), null outside all shifts.
 
-    ``calendar`` is the SHIFT_CALENDAR frame of the date; counts after ``as_of`` are left out.
+    ``calendar`` is the SHIFT_CALENDAR frame of the date; counts after ``as_of`` are left out. A count at the very end
+    of the date is one of its counts when a shift ends there, and else one of the date that begins.
     """
     at = pl.col("counted_at")
-    counts = production_count.filter((site.production_date(at) == production_date) & (at <= pl.lit(as_of).cast(UTC)))
-    begins = assign_shift(counts, "counted_at", calendar)
-    just_before = counts.with_columns(at - pl.duration(microseconds=1))
-    ends = assign_shift(just_before, "counted_at", calendar)
-    return begins.with_columns(shift_id=pl.coalesce(ends["shift_id"], begins["shift_id"]))
+    begins, ends = site.production_date(at), site.production_date(at - _TICK)
+    counts = production_count.filter(
+        (at <= pl.lit(as_of).cast(UTC)) & ((begins == production_date) | (ends == production_date))
+    ).with_columns(_begins=begins == production_date, _ends=ends == production_date)
+    ending = _just_before(counts, calendar)
+    eve = production_date - timedelta(days=1)
+    of_the_eve = ~pl.col("_ends") & _just_before(counts, shift_calendar(site, eve, eve)).is_not_null()
+    placed = assign_shift(counts, "counted_at", calendar).with_columns(shift_id=pl.coalesce(ending, "shift_id"))
+    return placed.filter(pl.when("_begins").then(~of_the_eve).otherwise(ending.is_not_null())).drop("_begins", "_ends")
+
+
+def _just_before(counts: pl.DataFrame, calendar: pl.DataFrame) -> pl.Series:
+    """Shift that holds the last microsecond before each count."""
+    return assign_shift(counts.with_columns(pl.col("counted_at") - _TICK), "counted_at", calendar)["shift_id"]
 
 
 def _quantities(placed: pl.DataFrame, site: Site) -> pl.DataFrame:

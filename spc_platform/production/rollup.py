@@ -8,6 +8,7 @@ count of produced parts cannot know it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from itertools import product
 
 import polars as pl
@@ -140,18 +141,20 @@ def _next_outcome(sent: pl.DataFrame, later: pl.DataFrame, by: list[str]) -> pl.
 
 
 def _place(events: pl.DataFrame, site: Site) -> pl.DataFrame:
-    """Add the shift of ``occurred_at``; a decision on a border belongs to the shift that ends, as counts do."""
+    """Add the shift of ``occurred_at`` and its date; a decision on a border belongs to the shift that ends, as counts do."""
     if events.is_empty():
         return events.with_columns(shift_id=pl.lit(None, dtype=pl.String))
     first, last = pl.select(events["production_date"].min()).item(), pl.select(events["production_date"].max()).item()
-    calendar = shift_calendar(site, first, last)
+    calendar = shift_calendar(site, first - timedelta(days=1), last)
     begins = assign_shift(events, "occurred_at", calendar)
     before = events.with_columns(pl.col("occurred_at") - pl.duration(microseconds=1))
-    ends = assign_shift(
-        before.filter(site.production_date(pl.col("occurred_at")) == pl.col("production_date")), "occurred_at", calendar
+    ends = assign_shift(before, "occurred_at", calendar).select(
+        "_sent", _ends="shift_id", _date=site.production_date(pl.col("occurred_at"))
     )
-    return begins.join(ends.select("_sent", _ends="shift_id"), on="_sent", how="left").with_columns(
-        shift_id=pl.coalesce("_ends", "shift_id")
+    ended = pl.col("_ends").is_not_null()
+    return begins.join(ends, on="_sent", how="left").with_columns(
+        shift_id=pl.coalesce("_ends", "shift_id"),
+        production_date=pl.when(ended).then("_date").otherwise("production_date"),
     )
 
 

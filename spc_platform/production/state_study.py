@@ -20,7 +20,7 @@ from spc_platform.contracts.site import BREAKS, CALENDAR, EQUIPMENT, PRODUCTS, R
 from spc_platform.contracts.table import UTC, Table
 from spc_platform.errors import SiteError
 from spc_platform.production.calendar import operation_time, shift_calendar
-from spc_platform.production.oee import counts_outside_shifts, oee_elements
+from spc_platform.production.oee import oee_elements, placed_counts
 from spc_platform.production.states import state_intervals
 from spc_platform.production.study_rows import Findings, judged_counts, judged_entries, judged_products, judged_states
 from spc_platform.site.model import Policies, Site
@@ -146,22 +146,21 @@ def _computed(
     core_orders = _core(WORK_ORDER, orders)
     elements: list[pl.DataFrame] = []
     intervals: list[pl.DataFrame] = []
-    outside: list[pl.DataFrame] = []
+    placed: list[pl.DataFrame] = []
     for day in (span.first + timedelta(days=offset) for offset in range((span.last - span.first).days + 1)):
         pieces = state_intervals(core_states, core_orders, site, day, as_of)
         cells = oee_elements(pieces, core_counts, site, day, as_of)
-        outside.append(counts_outside_shifts(core_counts, site, day, as_of).select("record_id"))
         touched = (pl.col("end_at") > span.since) & (pl.col("start_at") < span.until)
-        started = (
-            shift_calendar(site, day, day)
-            .filter(touched)
-            .select("equipment_id", "shift_id", _begins=pl.col("start_at").dt.convert_time_zone(site.zone).dt.date())
+        calendar = shift_calendar(site, day, day)
+        started = calendar.filter(touched).select(
+            "equipment_id", "shift_id", _begins=pl.col("start_at").dt.convert_time_zone(site.zone).dt.date()
         )
+        held = placed_counts(core_counts, site, day, as_of, calendar).join(started, on=["equipment_id", "shift_id"], how="semi")
+        placed.append(held.select("record_id"))
         for frame, kept in ((cells, elements), (pieces, intervals)):
             dated = frame.join(started, on=["equipment_id", "shift_id"])
             kept.append(dated.with_columns(production_date=pl.col("_begins")).drop("_begins"))
-    lost = pl.concat(outside)["record_id"].implode()
-    found.resolve("counts", counts.filter(pl.col("record_id").is_in(lost)), "OUTSIDE_SHIFTS")
+    found.resolve("counts", counts.join(pl.concat(placed), on="record_id", how="anti"), "OUTSIDE_SHIFTS")
     made = OEE_ELEMENTS.conform(pl.concat(elements))
     pieces = STATE_INTERVAL.conform(pl.concat(intervals))
     found.outside_shifts(states, operation_time(site, span.first, span.last), as_of)

@@ -218,12 +218,21 @@ def test_a_count_on_the_border_of_two_shifts_belongs_to_the_one_that_ends():
     assert frame.select("shift_id", "pq").rows() == [("early", 10), ("late", 1)]
 
 
-def test_a_count_on_the_border_of_two_dates_is_counted_once():
-    produced = counts(("shaft", at(6, day=11), 4, 0, 0))
+def test_a_count_on_the_border_of_two_dates_belongs_to_the_night_that_ends():
+    produced = counts(("shaft", at(6, day=11), 4, 0, 0), ("shaft", at(6, 0, 1, day=11), 1, 0, 0))
     plant = site(products=[SHAFT])
     running = states(("RUN", at(6)))
-    dates = [elements(running, produced, plant, day=day)["pq"].sum() for day in (DAY, date(2026, 3, 11))]
-    assert dates == [0, 4]
+    found = [elements(running, produced, plant, day=day).filter(pl.col("pq") > 0) for day in (DAY, date(2026, 3, 11))]
+    assert [frame.select("shift_id", "pq").rows() for frame in found] == [[("night", 4)], [("early", 1)]]
+
+
+def test_a_count_on_the_border_of_two_dates_belongs_to_the_date_that_begins_where_no_shift_ends():
+    produced = counts(("shaft", at(6, day=11), 4, 0, 0))
+    plant = site(shifts=[EARLY], products=[SHAFT])
+    running = states(("RUN", at(6)))
+    found = [elements(running, produced, plant, day=day)["pq"].sum() for day in (DAY, date(2026, 3, 11))]
+    assert found == [0, 4]
+    assert counts_outside_shifts(produced, plant, DAY, LATER).is_empty()
 
 
 def test_parts_made_after_midnight_belong_to_the_night_shift():

@@ -277,7 +277,12 @@ def test_a_part_sent_to_rework_on_a_shift_border_belongs_to_the_shift_that_ends_
         ("b", "turn", "finished", at(15, day=11), 1.0),
     )
     found = reworked_good(events, site())
-    assert found.select("production_date", "shift_id").rows() == [(date(2026, 3, 10), "early"), (date(2026, 3, 11), "early")]
+    assert found.select("production_date", "shift_id").rows() == [(date(2026, 3, 10), "early"), (date(2026, 3, 10), "night")]
+    only_early = reworked_good(events, site(shifts=[EARLY]))
+    assert only_early.select("production_date", "shift_id").rows() == [
+        (date(2026, 3, 10), "early"),
+        (date(2026, 3, 11), "early"),
+    ]
 
 
 def test_rows_counted_twice_and_rows_of_no_work_unit_are_refused():

@@ -8,7 +8,7 @@ from datetime import date
 import polars as pl
 
 from spc_platform.engine.step import CheckSpec, Input, Outcome, Step
-from spc_platform.engine.steps.common import WARN_ABOVE_SHARE, dated, outcome, own, share, total
+from spc_platform.engine.steps.common import WARN_ABOVE_SHARE, dated, outcome, share, total
 from spc_platform.engine.workspace import Workspace
 from spc_platform.production.oee import counts_outside_shifts, oee_elements
 from spc_platform.production.signals import states_with_signals
@@ -44,10 +44,16 @@ def _state_interval(workspace: Workspace, production_date: date) -> Iterator[Out
 
 
 def _oee(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
-    inputs = [("state_interval", production_date), ("production_count", production_date)]
-    intervals, counts = (workspace.lake.read(table, day) for table, day in inputs)
+    # A part finished as a night shift ends, at the very start of the next date, belongs to that shift.
+    days = workspace.window(production_date, ahead=1)
+    inputs = [("state_interval", production_date), *(("production_count", day) for day in days)]
+    intervals, counts = (
+        workspace.lake.read("state_interval", production_date),
+        workspace.lake.read_dates("production_count", days),
+    )
     as_of = workspace.as_of(production_date)
     frame = oee_elements(intervals, counts, workspace.site, production_date, as_of)
+    counts = counts.filter(pl.col("production_date") == production_date)
     suspicious = counts.filter(pl.col("shift_id").is_null())
     outside = 0 if suspicious.is_empty() else counts_outside_shifts(suspicious, workspace.site, production_date, as_of).height
     parts = pl.sum_horizontal("pdt_s", "apt_s", "aust_s", "adet_s", "adot_s", "unknown_s")
@@ -85,7 +91,7 @@ OEE = Step(
     "oee_elements",
     "production",
     ("oee_elements",),
-    own("state_interval", "production_count"),
+    (Input("state_interval"), Input("production_count", ahead=1)),
     dated(_oee),
     checks={"oee_elements": (PARTITION, QUANTITIES, COUNTED)},
 )

@@ -1,0 +1,96 @@
+"""Production cases worked out by hand: every expected figure is an exact fraction, derived in a comment beside it."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spc_platform.cli.oee_file import Request, oee_document
+
+THREE = ("early=06:00-14:00", "late=14:00-22:00", "night=22:00-06:00")
+STATES = "equipment_id,state,start_at,end_at"
+COUNTS = "equipment_id,counted_at,product,good,scrap,rework"
+
+
+@pytest.fixture
+def study(tmp_path: Path):
+    """Writes files of lines, each with its header, and gives the document of `spc oee`."""
+
+    def run(states: list[str], counts: list[str] | None = None, **options: Any) -> dict[str, Any]:
+        files = {"states": [STATES, *states]}
+        if counts is not None:
+            files["counts"] = [COUNTS, *counts]
+        for role in ("calendar", "products", "orders", "equipment"):
+            if role in options:
+                files[role] = options.pop(role)
+        paths = {}
+        for role, lines in files.items():
+            paths[role] = tmp_path / f"{role}.csv"
+            paths[role].write_text("\n".join(lines) + "\n")
+        document = oee_document(Request(**{**paths, **options}))
+        for line in (document["total"], *document["groups"]):
+            assert line["partition_error_s"] == 0
+        return document
+
+    return run
+
+
+def by_shift(document: dict[str, Any], *names: str) -> dict[tuple[str, str], list[Any]]:
+    """Elements or counts by (date, shift)."""
+    return {
+        (line["group"]["date"], line["group"]["shift"]): [(line["elements"] | line["counts"])[name] for name in names]
+        for line in document["groups"]
+    }
+
+
+def test_parts_told_at_the_end_of_the_night_belong_to_the_night_whatever_begins_then(study):
+    # Hourly totals, the last of each shift on the border. 10 a shift; nothing may wander into the next one, and the
+    # border of the night shift at 06:00 is that of two dates.
+    counts = [
+        f"CNC,2026-03-{day}T{hour}:00:00Z,shaft,10,0,0" for day, hour in (("10", 14), ("10", 22), ("11", "06"), ("11", 14))
+    ]
+    document = study(
+        ["CNC,RUN,2026-03-10T06:00:00Z,2026-03-11T14:00:00Z"], counts, shifts=THREE, by=("date", "shift"), pri=2880.0
+    )
+    assert by_shift(document, "pq", "pot_s") == {
+        ("2026-03-10", "early"): [10, 28800],
+        ("2026-03-10", "late"): [10, 28800],
+        ("2026-03-10", "night"): [10, 28800],
+        ("2026-03-11", "early"): [10, 28800],
+    }
+    # 10 parts of 2880 s in 8 h of 3600 s: OEE 1
+    assert {line["iso_22400"]["oee"] for line in document["groups"]} == {1.0}
+
+
+def test_the_count_that_closes_a_single_night_is_neither_lost_nor_a_shift_of_its_own(study):
+    document = study(
+        ["CNC,RUN,2026-03-10T22:00:00Z,2026-03-11T06:00:00Z"],
+        ["CNC,2026-03-11T06:00:00Z,shaft,240,0,0"],
+        shifts=THREE,
+        by=("date", "shift"),
+        pri=60.0,
+    )
+    # 240 parts of 60 s in 8 h
+    (line,) = document["groups"]
+    assert line["group"] == {"date": "2026-03-10", "shift": "night"}
+    assert line["iso_22400"]["oee"] == float(Fraction(240 * 60, 8 * 3600))
+
+
+def test_parts_after_the_last_shift_and_before_the_first_one_are_named_not_dropped(study):
+    document = study(
+        ["CNC,RUN,2026-03-10T06:00:00Z,2026-03-10T14:00:00Z"],
+        [
+            "CNC,2026-03-09T20:00:00Z,shaft,3,0,0",
+            "CNC,2026-03-10T10:00:00Z,shaft,5,0,0",
+            "CNC,2026-03-12T03:00:00Z,shaft,4,0,0",
+        ],
+        shifts=("early=06:00-14:00",),
+        pri=60.0,
+        as_of="2026-03-12T05:00:00Z",
+    )
+    assert document["total"]["counts"]["pq"] == 5
+    found = [(row["row"], row["code"]) for row in document["resolved"] if row["table"] == "counts"]
+    assert found == [(1, "OUTSIDE_SHIFTS"), (3, "OUTSIDE_SHIFTS")]
