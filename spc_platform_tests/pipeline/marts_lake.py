@@ -246,7 +246,7 @@ def multivariate_rows() -> dict[str, list[dict[str, Any]]]:
                          "vector_at": START + 24 * HOUR * (day - FIRST).days}  # fmt: skip
         vectors += [known | {"characteristic_id": name, "value": value} for name, value in values.items()]
         points.append(
-            known | {"chart": "t2", "value": t2, "cl": 1.39, "ucl": 11.83, "z": 0.3, "is_signal": False, "is_baseline": False,
+            known | {"chart": "t2", "value": t2, "cl": 1.39, "ucl": 2.0, "z": 0.3, "is_signal": t2 > 2.0, "is_baseline": False,
                      "largest_contribution": largest, "contribution": contribution, "limit_version": 1}
         )  # fmt: skip
     limits = [
@@ -334,6 +334,11 @@ SITE_ROWS: dict[str, list[dict[str, Any]]] = {
                 ("gap", "1", "g", "event", "geometric", {"counted": "scrap"}),
             )
         ),
+    ],
+    "multivariate": [
+        {"chart_id": chart_id, "equipment_id": "S1", "characteristic_id": name, "chart": chart, "baseline": 300}
+        for chart_id, chart in (("S1.parts", "t2"), ("S1.new", "mewma"))
+        for name in ("width", "bore")
     ],
     "specifications": [
         {"characteristic_id": "bore", "version": 1, "effective_from": START, "effective_to": START + 24 * HOUR, "lsl": 9.0,

@@ -246,7 +246,7 @@ def test_a_part_measured_on_two_dates_is_a_point_of_each(marts: Marts) -> None:
 
 
 def test_the_overview_has_one_row_per_chart_with_its_newest_verdicts(marts: Marts) -> None:
-    rows = marts.rows("SELECT * FROM marts.mart_chart_overview ORDER BY rank NULLS LAST, characteristic_id")
+    rows = marts.rows("SELECT * FROM marts.mart_chart_overview WHERE NOT is_multivariate ORDER BY rank NULLS LAST, chart_id")
     assert [row["characteristic_id"] for row in rows] == ["bore", "leak", "gap", "scrap", "width", "yield"]
     bore, leak, _, scrap, width, _ = rows
     assert (bore["is_discovery"], bore["drift_verdict"], bore["fitness_verdict"], bore["n_signals_7d"]) == (
@@ -264,6 +264,15 @@ def test_the_overview_has_one_row_per_chart_with_its_newest_verdicts(marts: Mart
     )
     assert scrap["last_signal_at"] == datetime(2026, 10, 30, 4)  # noqa: DTZ001 - UTC without a zone, for BI tools
     assert (width["n_samples_7d"], width["rank"], width["is_discovery"], width["limit_version"]) == (0, None, False, None)
+
+
+def test_the_overview_has_the_multivariate_charts_those_without_limits_too(marts: Marts) -> None:
+    new, parts = marts.rows("SELECT * FROM marts.mart_chart_overview WHERE is_multivariate ORDER BY chart_id")
+    columns = ("chart_id", "chart", "description", "work_center_id", "characteristic_id", "limit_version", "limits_approved_by")
+    assert [parts[name] for name in columns] == ["S1.parts", "t2", "bore, width", "L1", None, 1, "site policy"]
+    assert [new[name] for name in columns] == ["S1.new", "mewma", "bore, width", "L1", None, None, None]
+    assert (parts["n_samples_7d"], parts["n_signals_7d"], parts["last_signal_at"]) == (3, 1, datetime(2026, 10, 29, 4))  # noqa: DTZ001
+    assert (new["n_samples_7d"], new["n_signals_7d"], new["last_production_date"]) == (0, 0, None)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
-with recent as (
+with dates as (
+    select production_date from {{ ref('stg_lake__spc_points') }}
+    union
+    select production_date from {{ ref('stg_lake__spc_vector_points') }}
+),
+
+recent as (
     select production_date
-    from {{ ref('stg_lake__spc_points') }}
-    group by production_date
+    from dates
     order by production_date desc
     limit 7
 ),
@@ -23,16 +28,46 @@ newest_capability as (
     select *
     from {{ ref('stg_lake__spc_capability') }}
     qualify row_number() over (partition by characteristic_id, equipment_id order by specification_version desc) = 1
+),
+
+multivariate_chart as (
+    select
+        chart_id,
+        equipment_id,
+        chart,
+        string_agg(characteristic_id, ', ' order by characteristic_id) as description
+    from {{ ref('stg_site__multivariate') }}
+    group by chart_id, equipment_id, chart
+),
+
+multivariate_signals as (
+    select
+        point.chart_id,
+        max(point.production_date) as last_production_date,
+        count(*) filter (where recent.production_date is not null) as n_samples_7d,
+        count(*) filter (where recent.production_date is not null and point.is_signal) as n_signals_7d,
+        max(point.vector_at) filter (where point.is_signal) as last_signal_at
+    from {{ ref('stg_lake__spc_vector_points') }} as point
+    left join recent on point.production_date = recent.production_date
+    group by point.chart_id
+),
+
+multivariate_version as (
+    select chart_id, limit_version, effective_from, approved_by
+    from {{ ref('stg_lake__spc_vector_limits') }}
+    qualify row_number() over (partition by chart_id order by limit_version desc, characteristic_id, other_characteristic_id) = 1
 )
 
 select
-    chart.characteristic_id,
+    chart.characteristic_id as chart_id,
     chart.equipment_id,
+    chart.characteristic_id,
     equipment.work_center_id,
     chart.description,
     chart.unit,
     chart.chart,
     chart.rule_set,
+    false as is_multivariate,
     budget.rank,
     coalesce(budget.is_discovery, false) as is_discovery,
     budget.p_value_adjusted,
@@ -82,3 +117,29 @@ left join {{ ref('stg_lake__spc_limit_drift') }} as drift
     on chart.characteristic_id = drift.characteristic_id and chart.equipment_id = drift.equipment_id
 left join newest_capability as capability
     on chart.characteristic_id = capability.characteristic_id and chart.equipment_id = capability.equipment_id
+
+union all by name
+
+select
+    chart.chart_id,
+    chart.equipment_id,
+    equipment.work_center_id,
+    chart.description,
+    '1' as unit,
+    chart.chart,
+    true as is_multivariate,
+    false as is_discovery,
+    coalesce(signals.n_samples_7d, 0) as n_samples_7d,
+    coalesce(signals.n_signals_7d, 0) as n_signals_7d,
+    signals.last_signal_at,
+    signals.last_production_date,
+    version.limit_version,
+    version.effective_from as limits_from,
+    version.approved_by as limits_approved_by
+from multivariate_chart as chart
+left join {{ ref('dim_equipment') }} as equipment
+    on chart.equipment_id = equipment.equipment_id
+left join multivariate_signals as signals
+    on chart.chart_id = signals.chart_id
+left join multivariate_version as version
+    on chart.chart_id = version.chart_id
