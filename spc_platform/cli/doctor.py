@@ -9,7 +9,7 @@ from spc_platform.collect.service import make_connector
 from spc_platform.engine import Workspace
 from spc_platform.errors import SpcError
 from spc_platform.settings import Settings
-from spc_platform.site.checks import describe
+from spc_platform.site.description import describe
 from spc_platform.site.model import COLLECTED
 
 console = Console(highlight=False)

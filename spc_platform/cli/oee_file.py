@@ -1,8 +1,7 @@
-"""Files of `spc oee` to tables of a study, and the study to a document or a table of text."""
+"""Files of `spc oee` to tables of a study, and the study to a document."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,15 +13,14 @@ from zoneinfo import ZoneInfo, available_timezones
 import polars as pl
 
 from spc_platform.cli.analyze import check_output, write
+from spc_platform.cli.oee_cells import COLUMNS, ONLY_UNIT, row_schema, typed_rows
 from spc_platform.cli.oee_signals import rows_of_counts, rows_of_states
-from spc_platform.cli.study_file import StudyFile, read
+from spc_platform.cli.oee_text import GROUPS, document_json, group_rows, moment, oee_text, plain, with_groups
+from spc_platform.cli.study_file import read
 from spc_platform.cli.study_plan import wrong_option
 from spc_platform.contracts.production import TIME_ELEMENTS
-from spc_platform.contracts.signals import SIGNALS
 from spc_platform.contracts.site import BREAKS, REASONS, SHIFTS, STATES
-from spc_platform.contracts.table import UTC
 from spc_platform.errors import SiteError
-from spc_platform.production.oee import oee_ratios
 from spc_platform.production.signals import RULES
 from spc_platform.production.state_study import DEFAULT_STATES, Plan, StateStudy, Tables, state_study
 from spc_platform.production.study_rows import gaps
@@ -31,87 +29,7 @@ SCHEMA_VERSION = "1.0"
 _SIGNAL_STATE = ["row", "equipment_id", "state", "start_at", "end_at", "rule", "absorbed", "absorbed_s"]
 REJECTED = 3
 """Exit code of ``--fail-on-rejected`` where a row was refused."""
-GROUPS = {
-    "shift": "shift_id",
-    "product": "material_definition_id",
-    "unit": "equipment_id",
-    "line": "work_center_id",
-    "date": "production_date",
-    "week": "week",
-}
-ELEMENTS = ("pot_s", "pdt_s", "pbt_s", "apt_s", "aust_s", "adet_s", "minor_stop_s", "adot_s", "unknown_s")
-COUNTS = ("pq", "gq", "sq", "rq")
-_ISO = ("availability", "effectiveness", "quality", "oee", "nee")
-_TPM = {"availability": "tpm_availability", "performance": "tpm_performance", "quality": "tpm_quality", "oee": "oee"}
-_PARTS = ("pdt_s", "apt_s", "aust_s", "adet_s", "adot_s", "unknown_s")
-
-_UNIT = "unit"
-_PRODUCT = "product"
-ALIASES: dict[str, tuple[str, ...]] = {
-    "equipment_id": ("equipment", "unit", "machine", "work_unit"),
-    "state": ("status",),
-    "start_at": ("start", "from"),
-    "end_at": ("end", "to"),
-    "reason_code": ("reason",),
-    "material_definition_id": ("product", "material"),
-    "counted_at": ("at", "time", "timestamp"),
-    "good_quantity": ("good", "gq"),
-    "scrap_quantity": ("scrap", "sq"),
-    "rework_quantity": ("rework", "rq"),
-    "pri_s": ("pri", "ideal_cycle_s"),
-    "work_center_id": ("line", "work_center"),
-    "shift_id": ("shift",),
-    "at": ("occurred_at", "time", "timestamp"),
-    "value": ("reading", "counter"),
-}
-"""Other names that the header of a file may use for a column."""
-
-_TEXT, _TIME, _WHOLE, _NUMBER = "text", "time", "whole", "number"
-_COLUMNS: dict[str, dict[str, str]] = {
-    "states": {
-        "equipment_id": _TEXT, "state": _TEXT, "start_at": _TIME, "end_at": _TIME, "reason_code": _TEXT,
-        "material_definition_id": _TEXT, "record_id": _TEXT,
-    },
-    "counts": {
-        "equipment_id": _TEXT, "counted_at": _TIME, "material_definition_id": _TEXT, "good_quantity": _WHOLE,
-        "scrap_quantity": _WHOLE, "rework_quantity": _WHOLE, "reason_code": _TEXT, "record_id": _TEXT,
-    },
-    "calendar": {
-        "equipment_id": _TEXT, "kind": _TEXT, "shift_id": _TEXT, "start_at": _TIME, "end_at": _TIME, "recorded_at": _TIME,
-    },
-    "products": {
-        "material_definition_id": _TEXT, "equipment_id": _TEXT, "pri_s": _NUMBER, "effective_from": _TIME,
-        "effective_to": _TIME,
-    },
-    "orders": {"equipment_id": _TEXT, "material_definition_id": _TEXT, "start_at": _TIME, "end_at": _TIME},
-    "equipment": {"equipment_id": _TEXT, "work_center_id": _TEXT},
-    "state_map": {"source_state": _TEXT, "state": _TEXT, "time_element": _TEXT, "priority": _WHOLE},
-    "reasons": {"reason_code": _TEXT, "time_element": _TEXT, "loss_category": _TEXT, "description": _TEXT},
-    "signals": {"equipment_id": _TEXT, "signal": _TEXT, "value": _TEXT, "at": _TIME},
-    "rules": {
-        "priority": _WHOLE, **dict.fromkeys(SIGNALS, _TEXT), "power_min": _NUMBER, "power_max": _NUMBER, "state": _TEXT,
-    },
-    "counters": {
-        "equipment_id": _TEXT, "counted_at": _TIME, "value": _WHOLE, "kind": _TEXT, "material_definition_id": _TEXT,
-    },
-}  # fmt: skip
-_NEEDED: dict[str, tuple[str, ...]] = {
-    "states": ("state", "start_at"),
-    "counts": ("counted_at",),
-    "calendar": ("start_at", "end_at"),
-    "products": ("material_definition_id", "pri_s"),
-    "orders": ("material_definition_id", "start_at"),
-    "equipment": ("equipment_id",),
-    "state_map": ("source_state", "time_element"),
-    "reasons": ("reason_code",),
-    "signals": ("signal", "value", "at"),
-    "rules": ("priority", "state"),
-    "counters": ("counted_at", "value"),
-}
-_DTYPES: dict[str, Any] = {_TEXT: pl.String, _TIME: UTC, _WHOLE: pl.Int64, _NUMBER: pl.Float64}
 _CLOCK = re.compile(r"^(?:(?P<name>[^=]+)=)?(?P<start>\d\d:\d\d)-(?P<end>\d\d:\d\d)(?:@(?P<days>[1-7]+))?$")
-_HAS_ZONE = r"(?i)\d{2}:?\d{2}.*(z|[+-]\d{2}:?\d{2})$"
-_LOCAL_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
 
 
 @dataclass(frozen=True)
@@ -142,7 +60,7 @@ class Request:
 
     def paths(self) -> dict[str, Path]:
         """The files to read, by their role."""
-        given = {name: getattr(self, name) for name in _COLUMNS if name != "rules"}
+        given = {name: getattr(self, name) for name in COLUMNS if name != "rules"}
         if self.signals is not None and self.rules not in RULES:
             given["rules"] = Path(self.rules)
         return {name: path for name, path in given.items() if path is not None}
@@ -153,7 +71,7 @@ def run_oee(request: Request, *, form: str, out: Path | None, fail_on_rejected: 
     for path in request.paths().values():
         check_output(path, form, out, ("table", "json"))
     document = oee_document(request)
-    write(_json(document) if form == "json" else oee_text(document), out)
+    write(document_json(document) if form == "json" else oee_text(document), out)
     return REJECTED if fail_on_rejected and document["rejected"] else 0
 
 
@@ -163,10 +81,10 @@ def oee_document(request: Request) -> dict[str, Any]:
 
     _check_options(request)
     files = {name: read(path) for name, path in request.paths().items()}
-    tables = {name: _frame(name, file, request.zone) for name, file in files.items()}
+    tables = {name: typed_rows(name, file, request.zone) for name, file in files.items()}
     shown_rules = _from_machines(request, tables)
     study = state_study(_tables(request, tables), _plan(request))
-    elements = _with_groups(study.elements, tables.get("equipment"))
+    elements = with_groups(study.elements, tables.get("equipment"))
     columns = [GROUPS[name] for name in request.by]
     shown = [name for name in elements.columns if name not in ("as_of", "work_center_id", "week")]
     return {
@@ -174,7 +92,7 @@ def oee_document(request: Request) -> dict[str, Any]:
         "software": software(),
         "files": [{"role": name, "name": file.name, "sha256": file.sha256, "rows": file.rows} for name, file in files.items()],
         "zone": request.zone,
-        "as_of": _moment(study.as_of),
+        "as_of": moment(study.as_of),
         "options": {
             "shifts": list(request.shifts),
             "breaks": list(request.breaks),
@@ -182,10 +100,10 @@ def oee_document(request: Request) -> dict[str, Any]:
             "micro_stop_s": request.micro_stop,
             "by": list(request.by),
         },
-        "total": _rows(elements, [])[0],
-        "groups": _rows(elements, columns) if columns else [],
-        "elements": [_plain(row) for row in elements.select(shown).to_dicts()],
-        "gaps": [_plain(row) for row in gaps(study.intervals).to_dicts()],
+        "total": group_rows(elements, [])[0],
+        "groups": group_rows(elements, columns) if columns else [],
+        "elements": [plain(row) for row in elements.select(shown).to_dicts()],
+        "gaps": [plain(row) for row in gaps(study.intervals).to_dicts()],
         "rejected": study.rejected.to_dicts(),
         "resolved": study.resolved.to_dicts(),
         "warnings": _warnings(request, study),
@@ -210,8 +128,8 @@ def _from_machines(request: Request, tables: dict[str, pl.DataFrame]) -> dict[st
             silence_s=request.silence,
             as_of=_plan(request).as_of,
         )
-        shown["signal_states"] = [_plain(row) for row in states.select(_SIGNAL_STATE).to_dicts()]
-        schema = _schema("states")
+        shown["signal_states"] = [plain(row) for row in states.select(_SIGNAL_STATE).to_dicts()]
+        schema = row_schema("states")
         missing_columns = {name: pl.lit(None, dtype=dtype) for name, dtype in schema.items() if name not in states.columns}
         states = states.with_columns(**missing_columns)
         tables["states"] = states.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
@@ -220,8 +138,8 @@ def _from_machines(request: Request, tables: dict[str, pl.DataFrame]) -> dict[st
         missing = pl.any_horizontal(pl.col("equipment_id", "counted_at", "kind", "material_definition_id").is_null())
         _refuse_rows("counters", read_off, missing, "a work unit, a time, a whole reading or none, its kind and a product")
         counts, deltas = rows_of_counts(read_off, maximum=request.counter_maximum)
-        shown["counter_deltas"] = [_plain(row) for row in deltas]
-        tables["counts"] = counts.select(pl.col(name).cast(dtype) for name, dtype in _schema("counts").items())
+        shown["counter_deltas"] = [plain(row) for row in deltas]
+        tables["counts"] = counts.select(pl.col(name).cast(dtype) for name, dtype in row_schema("counts").items())
     return shown
 
 
@@ -230,7 +148,7 @@ def _warnings(request: Request, study: StateStudy) -> list[str]:
     late = study.intervals.filter(pl.col("is_open"))["equipment_id"].unique().sort().to_list()
     if late and request.as_of is None:
         found.append(
-            f"states of {', '.join(late)} were still open and last until {_moment(study.as_of)}, the end of the newest shift; "
+            f"states of {', '.join(late)} were still open and last until {moment(study.as_of)}, the end of the newest shift; "
             "say with --as-of until when they are known."
         )
     return found
@@ -269,10 +187,10 @@ def _plan(request: Request) -> Plan:
 
 
 def _tables(request: Request, tables: dict[str, pl.DataFrame]) -> Tables:
-    counts = tables.get("counts", pl.DataFrame(schema=_schema("counts")))
+    counts = tables.get("counts", pl.DataFrame(schema=row_schema("counts")))
     if "equipment_id" in counts.columns and "equipment" not in tables and _only_unit(tables["states"]):
         # a file without the column speaks of the one unit that the states name
-        counts = counts.with_columns(pl.col("equipment_id").replace({_UNIT: tables["states"]["equipment_id"][0]}))
+        counts = counts.with_columns(pl.col("equipment_id").replace({ONLY_UNIT: tables["states"]["equipment_id"][0]}))
     states, state_map = tables["states"], DEFAULT_STATES
     if "state_map" in tables:
         state_map = _state_map(tables["state_map"])
@@ -375,216 +293,3 @@ def _within(pause: re.Match[str], shift: Mapping[str, Any]) -> bool:
     start, end, first, last = minutes
     length = (end - start - 1) % 1440 + 1
     return (first - start) % 1440 + (last - first - 1) % 1440 + 1 <= length
-
-
-def _schema(name: str) -> dict[str, Any]:
-    return {"row": pl.Int64, **{column: _DTYPES[kind] for column, kind in _COLUMNS[name].items()}, "problem": pl.String}
-
-
-def _frame(name: str, file: StudyFile, zone: str) -> pl.DataFrame:
-    """The known columns of a file, typed; a cell that cannot be read is null and told in ``problem``."""
-    columns = {column: _header(file, column) for column in _COLUMNS[name]}
-    for column in _NEEDED[name]:
-        if columns[column] is None:
-            file.require(column)
-    found: dict[str, pl.Series] = {}
-    problems: list[pl.Series] = []
-    for column, kind in _COLUMNS[name].items():
-        header = columns[column]
-        if header is None:
-            found[column] = pl.repeat(_default(name, column), file.rows, dtype=_DTYPES[kind], eager=True)
-            continue
-        values, problem = _typed(file, header, kind, zone)
-        found[column] = values
-        problems.append(problem)
-    told = pl.DataFrame({str(index): problem for index, problem in enumerate(problems)})
-    joined = told.select(pl.concat_str(pl.all(), separator="; ", ignore_nulls=True)).to_series()
-    frame = pl.DataFrame({"row": pl.int_range(1, file.rows + 1, eager=True), **found, "problem": joined})
-    every = {"*": None, "": None}
-    if name in ("calendar", "products"):
-        frame = frame.with_columns(pl.col("equipment_id").replace(every))
-    return frame.with_columns(problem=pl.when(pl.col("problem") != "").then("problem")).cast(_schema(name))  # type: ignore[arg-type]
-
-
-def _default(name: str, column: str) -> str | None:
-    if column == "equipment_id" and name in ("states", "counts", "orders", "signals", "counters"):
-        return _UNIT
-    if column == "material_definition_id" and name in ("counts", "counters"):
-        return _PRODUCT
-    return {"calendar": "shift", "counters": "good"}[name] if column == "kind" else None
-
-
-def _header(file: StudyFile, column: str) -> str | None:
-    lower = {name.strip().lower(): name for name in reversed(file.cells.columns)}
-    return next((lower[name] for name in (column, *ALIASES.get(column, ())) if name in lower), None)
-
-
-def _typed(file: StudyFile, header: str, kind: str, zone: str) -> tuple[pl.Series, pl.Series]:
-    if kind == _TIME:
-        return _times(file, header, zone)
-    cells = file.labels(header)
-    none = pl.repeat(None, file.rows, dtype=pl.String, eager=True)
-    if kind == _TEXT:
-        return cells, none
-    numbers = cells.str.replace(",", ".", literal=True) if file.decimal_comma else cells
-    values = numbers.cast(pl.Float64, strict=False)
-    bad = cells.is_not_null() & (values.is_null() | ~values.is_finite().fill_null(value=False))
-    if kind == _WHOLE:
-        bad |= (values != values.round()).fill_null(value=False)
-    word = "a whole number" if kind == _WHOLE else "a finite number"
-    values = values.set(bad, None)
-    return values.cast(_DTYPES[kind], strict=False), _told(header, cells, bad, f"is not {word}")
-
-
-def _told(header: str, cells: pl.Series, bad: pl.Series, what: str) -> pl.Series:
-    text = pl.DataFrame({"cell": cells.cast(pl.String)}).select(
-        pl.concat_str(pl.lit(f"{header} '"), pl.col("cell").fill_null(""), pl.lit(f"' {what}"))
-    )
-    return text.to_series().set(~bad, None)
-
-
-def _times(file: StudyFile, header: str, zone: str) -> tuple[pl.Series, pl.Series]:
-    """Instants in UTC. Texts without offset are read on the zone's clock; a time that it shows twice or never is refused."""
-    cells = file.cells[header]
-    if cells.dtype == pl.Date:
-        cells = cells.cast(pl.Datetime("us"))
-    if isinstance(cells.dtype, pl.Datetime):
-        if cells.dtype.time_zone is not None:
-            return cells.cast(UTC), pl.repeat(None, file.rows, dtype=pl.String, eager=True)
-        return _localized(header, cells.cast(pl.Datetime("us")), cells, None, zone)
-    texts = file.labels(header)
-    plain = texts.str.replace("T", " ", literal=True).str.replace("t", " ", literal=True)
-    offset = texts.str.contains(_HAS_ZONE).fill_null(value=False)
-    zoned_text = plain.set(~offset, None).str.replace(r"(?i)\s*z$", "+00:00")
-    zoned = (
-        pl.DataFrame({"at": zoned_text})
-        .select(
-            pl.coalesce(
-                pl.col("at").str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False)
-                for form in ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M%#z")
-            )
-        )
-        .to_series()
-    )
-    local = (
-        pl.DataFrame({"at": plain.set(offset, None)})
-        .select(pl.coalesce(pl.col("at").str.to_datetime(form, time_unit="us", strict=False) for form in _LOCAL_FORMATS))
-        .to_series()
-    )
-    return _localized(header, local, texts, zoned, zone)
-
-
-def _localized(
-    header: str, local: pl.Series, cells: pl.Series, zoned: pl.Series | None, zone: str
-) -> tuple[pl.Series, pl.Series]:
-    clock = pl.DataFrame({"at": local}).select(
-        first=pl.col("at").dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null"),
-        last=pl.col("at").dt.replace_time_zone(zone, ambiguous="latest", non_existent="null"),
-    )
-    twice = (clock["first"] != clock["last"]).fill_null(value=False)
-    never = local.is_not_null() & clock["first"].is_null()
-    instants = clock["first"].dt.convert_time_zone("UTC").set(twice, None)
-    given = instants if zoned is None else pl.DataFrame({"a": zoned, "b": instants}).select(pl.coalesce("a", "b")).to_series()
-    problem = _told(header, cells, twice, f"is shown twice by the clock of {zone}: write it with its offset")
-    skipped = _told(header, cells, never, f"is skipped by the clock of {zone}: write it with its offset")
-    unread = cells.is_not_null() & given.is_null() & ~twice & ~never
-    unreadable = _told(header, cells, unread, "is no time: write 2026-03-10T06:00:00Z or 2026-03-10 06:00:00")
-    told = pl.DataFrame({"a": problem, "b": skipped, "c": unreadable}).select(pl.coalesce("a", "b", "c")).to_series()
-    return given.cast(UTC), told
-
-
-def _with_groups(elements: pl.DataFrame, equipment: pl.DataFrame | None) -> pl.DataFrame:
-    week = pl.concat_str(
-        pl.col("production_date").dt.iso_year().cast(pl.String),
-        pl.lit("-W"),
-        pl.col("production_date").dt.week().cast(pl.String).str.zfill(2),
-    )
-    rows = elements.drop("work_center_id").with_columns(week=week)
-    if equipment is None:
-        return rows.with_columns(work_center_id=pl.lit(None, dtype=pl.String))
-    lines = equipment.select("equipment_id", "work_center_id").unique("equipment_id", keep="first", maintain_order=True)
-    return rows.join(lines, on="equipment_id", how="left", maintain_order="left")
-
-
-def _rows(elements: pl.DataFrame, columns: list[str]) -> list[dict[str, Any]]:
-    ratios = oee_ratios(elements, columns).to_dicts()
-    names = {column: name for name, column in GROUPS.items()}
-    return [
-        {
-            "group": {names[column]: _plain_value(row[column]) for column in columns},
-            "elements": {name: row[name] for name in ELEMENTS},
-            "partition_error_s": round(sum(round(row[name] * 1e6) for name in _PARTS) - round(row["pot_s"] * 1e6)) / 1e6,
-            "counts": {name: row[name] for name in COUNTS},
-            "ideal_s": {"pq": row["ideal_pq_s"], "gq": row["ideal_gq_s"]},
-            "iso_22400": {name: row[name] for name in _ISO},
-            "tpm": {name: row[column] for name, column in _TPM.items()},
-            "reason": row["reason"],
-            "suspect_ideal_cycle": row["suspect_ideal_cycle"],
-        }
-        for row in ratios
-    ]
-
-
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _plain_value(value) for name, value in row.items()}
-
-
-def _plain_value(value: object) -> object:
-    if isinstance(value, datetime):
-        return _moment(value)
-    return value.isoformat() if hasattr(value, "isoformat") else value
-
-
-def _moment(at: datetime) -> str:
-    return at.astimezone(ZoneInfo("UTC")).isoformat().replace("+00:00", "Z")
-
-
-def _json(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
-
-
-def oee_text(document: Mapping[str, Any]) -> str:
-    """The document for a terminal: ratios and elements of every group and of all, then rows that need a look."""
-    import io
-
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(file=io.StringIO(), width=140)
-    by = list(document["options"]["by"])
-    keys = [*by] or ["total"]
-    lines = [*document["groups"], document["total"]]
-    told = [[str(line["group"][name]) for name in by] if line["group"] else ["all", *[""] * (len(keys) - 1)] for line in lines]
-    ratios = Table(*keys, *_ISO, "TPM A", "TPM P", "why", title="OEE: ISO 22400-2, and availability and performance of TPM")
-    elements = Table(*keys, *ELEMENTS, *COUNTS, title="Elements")
-    for names, line in zip(told, lines, strict=True):
-        suspect = "SUSPECT_IDEAL_CYCLE" if line["suspect_ideal_cycle"] else ""
-        why = ";".join(text for text in (line["reason"], suspect) if text)
-        shown = [*(line["iso_22400"][name] for name in _ISO), line["tpm"]["availability"], line["tpm"]["performance"]]
-        ratios.add_row(*names, *("-" if value is None else f"{value:.4f}" for value in shown), why)
-        elements.add_row(
-            *names, *(f"{line['elements'][name]:.10g}" for name in ELEMENTS), *(str(line["counts"][name]) for name in COUNTS)
-        )
-    console.print(ratios)
-    console.print(elements)
-    console.print(f"as of {document['as_of']}, zone {document['zone']}", highlight=False)
-    for kind in ("rejected", "resolved"):
-        for row in document[kind]:
-            detail = f" ({row['detail']})" if row["detail"] else ""
-            text = f"{kind}: {row['table']} row {row['row']}: {row['code']}: {row['why']}{detail}; {row['remedy']}"
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
-    for row in document["gaps"]:
-        text = f"no state: {row['equipment_id']} {row['start_at']} to {row['end_at']} ({row['duration_s']:.10g} s)"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-    for row in document.get("counter_deltas", []):
-        if row["rule"] not in ("step", "unchanged"):
-            counted = "nothing" if row["delta"] is None else f"{row['delta']:.10g}"
-            text = f"counter: row {row['row']}: {row['equipment_id']} {row['kind']}: {row['rule']}: {counted} counted"
-            console.print(f"{text} until {row['end_at']}", highlight=False, markup=False, soft_wrap=True)
-    for row in document.get("signal_states", []):
-        if row["absorbed"]:
-            text = f"signals: {row['equipment_id']} {row['state']} from {row['start_at']}: {row['absorbed']} shorter states"
-            console.print(f"{text} merged ({row['absorbed_s']:.10g} s)", highlight=False, markup=False, soft_wrap=True)
-    for text in document["warnings"]:
-        console.print(f"warning: {text}", highlight=False, markup=False, soft_wrap=True)
-    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]

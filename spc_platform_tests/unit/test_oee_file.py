@@ -14,7 +14,8 @@ from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from spc_platform.cli.main import app
-from spc_platform.cli.oee_file import Request, oee_document, oee_text
+from spc_platform.cli.oee_file import Request, oee_document
+from spc_platform.cli.oee_text import oee_text
 from spc_platform.errors import ContractError, SiteError
 from spc_platform.settings import REPOSITORY
 

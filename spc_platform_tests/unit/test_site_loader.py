@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from spc_platform.errors import SiteError
-from spc_platform.site.checks import describe
+from spc_platform.site.description import describe
 from spc_platform.site.loader import load_site
 from spc_platform.site.scaffold import scaffold
 
