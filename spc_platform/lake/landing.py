@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -217,7 +218,8 @@ def land_source(
     source_id = source.config.source_id
     reports = []
     failures: list[SpcError] = []
-    with locked(below(landing.root, source_id) / _LOCK, lock_timeout_s, f"landing of source {source_id!r}"):
+    ledger.check_production_day(production_day(site))
+    with source_locked(landing, source_id, lock_timeout_s):
         for resource in source.config.resources:
             try:
                 reports.append(_land_resource(source, resource, site, landing, ledger, checkpoint))
@@ -229,6 +231,11 @@ def land_source(
                 failures[0].add_note(f"and: {further}")
         raise failures[0]
     return LandingReport(source_id, tuple(reports))
+
+
+def source_locked(landing: Landing, source_id: str, timeout_s: float) -> AbstractContextManager[None]:
+    """Nobody else lands pages of the source meanwhile. Raises LakeError when another run does for ``timeout_s``."""
+    return locked(below(landing.root, source_id) / _LOCK, timeout_s, f"landing of source {source_id!r}")
 
 
 def raw_partition(table: str, production_date: date, site: Site, landing: Landing, ledger: Ledger) -> pl.DataFrame:
@@ -243,9 +250,10 @@ def raw_partition(table: str, production_date: date, site: Site, landing: Landin
     Raises LakeError when a page is missing or altered, or its source or resource left the site folder.
     """
     contract = LAKE_TABLES[table]
+    ledger.check_production_day(production_day(site))
     frames = []
     for page in ledger.pages(table, production_date):
-        frame = landing.decoded(page, _resource(site, page), table)
+        frame = landing.decoded(page, resource_of(site, page), table)
         day = _effective_date(table, site, page.received_at)
         frames.append(
             frame.filter(day == production_date).with_columns(
@@ -311,14 +319,19 @@ def _land_page(
     if known is not None:
         return known
     try:
-        contents = {
-            table: _records(_with_identity(decode(resource, table, page.body, page.origin)), table, site, page.received_at)
-            for table in resource.tables
-        }
+        contents = page_records(resource, landed, page.body, site)
     except ContractError as error:
         ledger.refuse_page(batch_id, landed, str(error)[:500])
         raise
     return ledger.land_page(batch_id, landed, contents, mutable=resource.mutable, checkpoint=checkpoint)
+
+
+def page_records(resource: Resource, page: LandedPage, body: bytes, site: Site) -> dict[str, pl.DataFrame]:
+    """The records of a page per raw table, as the ledger's index takes them. Raises ContractError for another format."""
+    return {
+        table: _records(_with_identity(decode(resource, table, body, page.origin)), table, site, page.received_at)
+        for table in resource.tables
+    }
 
 
 def _watermark_after(source: Source, resource: Resource, before: str | None, walk: _Walk) -> str | None:
@@ -369,7 +382,13 @@ def _records(frame: pl.DataFrame, table: str, site: Site, received_at: datetime)
     ).cast(RECORDS)
 
 
-def _resource(site: Site, page: LandedPage) -> Resource:
+def production_day(site: Site) -> str:
+    """What a production day of the site is, as the ledger remembers it."""
+    return f"{site.zone} from {site.day_start:%H:%M}"
+
+
+def resource_of(site: Site, page: LandedPage) -> Resource:
+    """The resource that gave a landed page. Raises LakeError when the site no longer declares it."""
     try:
         resources: Iterator[Resource] = iter(site.source(page.source_id).resources)
     except KeyError:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +21,26 @@ import polars as pl
 
 from spc_platform.errors import LakeError
 from spc_platform.lake import ledger_schema, record_index
-from spc_platform.lake.files import Checkpoint, make_folder, no_checkpoint, sha256
+from spc_platform.lake.files import Checkpoint, make_folder, no_checkpoint
+from spc_platform.lake.ledger_pages import (
+    EPOCH,
+    LandedPage,
+    PageOutcome,
+    as_date,
+    as_day,
+    enter_page,
+    enter_records,
+    enter_source,
+    micros,
+    moment,
+    newest_time,
+    now,
+)
 from spc_platform.lake.record_index import NEVER
 
+__all__ = ["LandedPage", "Ledger", "PageOutcome", "PendingDate"]
+
 _BUSY_S = 60.0
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_DAY_0 = date(1970, 1, 1)
-_DIGEST_RANGE = 1 << 256
-
-
-@dataclass(frozen=True, slots=True)
-class LandedPage:
-    """A page whose bytes are durable: where it came from and how to find it again.
-
-    Its bytes and its ``origin`` are its identity: two files of equal content are two pages. ``credible_until``
-    is known only while the page lands; a record's later time is kept but does not count as the newest.
-    """
-
-    source_id: str
-    resource: str
-    sha256: str
-    origin: str
-    position: str
-    n_bytes: int
-    received_at: datetime
-    credible_until: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PageOutcome:
-    """What a page brought: ``touched`` are the production dates whose raw rows change with it.
-
-    ``was_known`` tells that the same page had landed before; ``newest_updated_at`` is the source's own time.
-    """
-
-    was_known: bool
-    n_records: int
-    n_new: int
-    touched: tuple[date, ...]
-    newest_updated_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +64,7 @@ class Ledger:
         self.path = Path(path)
         make_folder(self.path.parent)
         self._connections = threading.local()
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version not in (0, ledger_schema.VERSION):
                 raise LakeError(
@@ -102,9 +83,9 @@ class Ledger:
 
     def open_batch(self, source_id: str, resource: str) -> int:
         """Begin a walk over one resource; gives its batch id."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             cursor = connection.execute(
-                "INSERT INTO batch (source_id, resource, opened_at) VALUES (?, ?, ?)", (source_id, resource, _now())
+                "INSERT INTO batch (source_id, resource, opened_at) VALUES (?, ?, ?)", (source_id, resource, now())
             )
             return int(cursor.lastrowid or 0)
 
@@ -115,7 +96,7 @@ class Ledger:
             "WHERE source_id = ? AND resource = ? AND sha256 = ? AND origin = ? AND error IS NULL",
             (page.source_id, page.resource, page.sha256, page.origin),
         )
-        return PageOutcome(True, row[0][0], 0, (), _moment(row[0][1])) if row else None
+        return PageOutcome(True, row[0][0], 0, (), moment(row[0][1])) if row else None
 
     def land_page(
         self,
@@ -134,52 +115,44 @@ class Ledger:
         columns = {
             table: frame.select(pl.col(n).cast(t) for n, t in record_index.RECORDS.items()) for table, frame in contents.items()
         }
-        latest = None if page.credible_until is None else _micros(page.credible_until)
-        updated = _largest(columns, "updated_at", latest)
-        newest = updated if updated is not None else _largest(columns, "event_at", latest)
+        latest = None if page.credible_until is None else micros(page.credible_until)
+        updated = newest_time(columns, "updated_at", latest)
+        newest = updated if updated is not None else newest_time(columns, "event_at", latest)
         n_records = sum(frame.height for frame in columns.values())
-        with self._transaction() as connection:
-            page_id = _enter_page(connection, batch_id, page, n_records, updated)
+        with self.transaction() as connection:
+            page_id = enter_page(connection, batch_id, page, n_records, updated)
             if page_id is None:
-                return PageOutcome(True, n_records, 0, (), _moment(updated))
-            touches = []
-            for table, frame in columns.items():
-                stream_id = _stream(connection, page.source_id, table)
-                if mutable:
-                    touched = record_index.register_revisions(connection, stream_id, frame)
-                else:
-                    touched = record_index.register_hashes(connection, stream_id, page_id, frame)
-                _enter_touches(connection, page, page_id, table, touched)
-                touches.append(touched)
-            _enter_source(connection, page.source_id, newest_at=newest)
+                return PageOutcome(True, n_records, 0, (), moment(updated))
+            touches = enter_records(connection, page, page_id, columns, mutable=mutable)
+            enter_source(connection, page.source_id, newest_at=newest)
             checkpoint("page:entered")
         checkpoint("page:landed")
         everything = pl.concat(touches) if touches else pl.DataFrame(schema={"production_date": pl.Int32, "n_new": pl.Int64})
         days = sorted(set(everything["production_date"].to_list()))
-        return PageOutcome(False, n_records, int(everything["n_new"].sum()), tuple(map(_date, days)), _moment(updated))
+        return PageOutcome(False, n_records, int(everything["n_new"].sum()), tuple(map(as_date, days)), moment(updated))
 
     def refuse_page(self, batch_id: int, page: LandedPage, error: str) -> None:
         """Enter a page that landed but could not be decoded; it is decoded again when the source repeats it."""
-        with self._transaction() as connection:
-            _enter_page(connection, batch_id, page, 0, None, error)
+        with self.transaction() as connection:
+            enter_page(connection, batch_id, page, 0, None, error)
 
     def close_batch(self, batch_id: int, watermark: str | None, *, error: str | None = None) -> None:
         """End a walk: move the resource's watermark (None leaves it) and note success or ``error``, in one transaction.
 
         Call it only when every page of the walk is durable.
         """
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             row = connection.execute("SELECT source_id, resource FROM batch WHERE id = ?", (batch_id,)).fetchone()
             if row is None:
                 raise LakeError(f"ledger {self.path} has no batch {batch_id}; open it before closing it")
-            connection.execute("UPDATE batch SET closed_at = ?, error = ? WHERE id = ?", (_now(), error, batch_id))
+            connection.execute("UPDATE batch SET closed_at = ?, error = ? WHERE id = ?", (now(), error, batch_id))
             if watermark is not None and error is None:
                 connection.execute(
                     "INSERT INTO watermark VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
                     "value = excluded.value, batch_id = excluded.batch_id, moved_at = excluded.moved_at",
-                    (*row, watermark, batch_id, _now()),
+                    (*row, watermark, batch_id, now()),
                 )
-            _enter_source(connection, row[0], error=error, success=error is None)
+            enter_source(connection, row[0], error=error, success=error is None)
 
     def watermark(self, source_id: str, resource: str) -> str | None:
         """How far the resource has been read; None before the first complete walk."""
@@ -192,12 +165,29 @@ class Ledger:
             "SELECT source_id, resource, sha256, origin, position, n_bytes, received_at "
             "FROM page_date JOIN page ON page.id = page_id "
             "WHERE raw_table = ? AND production_date = ? AND n_new > 0 ORDER BY sha256, source_id, resource, origin",
-            (table, _day(production_date)),
+            (table, as_day(production_date)),
         )
         return [
-            LandedPage(source_id, resource, digest, origin, position, n_bytes, _EPOCH + timedelta(microseconds=received))
+            LandedPage(source_id, resource, digest, origin, position, n_bytes, EPOCH + timedelta(microseconds=received))
             for source_id, resource, digest, origin, position, n_bytes, received in rows
         ]
+
+    def check_production_day(self, production_day: str) -> None:
+        """Hold on to what a production day is, as zone and start, when the first page lands; later ones must agree.
+
+        Raises LakeError when the site has changed it since: dates of what landed before would follow another clock.
+        """
+        rows = self._query("SELECT value FROM setting WHERE name = 'production_day'", ())
+        if not rows:
+            with self.transaction() as connection:
+                connection.execute("INSERT OR IGNORE INTO setting VALUES ('production_day', ?)", (production_day,))
+        elif rows[0][0] != production_day:
+            raise LakeError(
+                f"ledger {self.path} dates records by production days of {rows[0][0]}, the site by {production_day}: dates of "
+                "what landed before would not agree with new ones. `spc ledger rebuild` dates every record anew; or take "
+                "zone and day_start of site.toml back",
+                code="SPC-520",
+            )
 
     def sources_of(self, digest: str) -> list[tuple[str, int]]:
         """(source_id, bytes) of every page with this sha256."""
@@ -209,11 +199,11 @@ class Ledger:
 
     def touched_dates(self) -> list[date]:
         """Every production date that a landed record touches."""
-        return [_date(day) for (day,) in self._query("SELECT production_date FROM change ORDER BY production_date", ())]
+        return [as_date(day) for (day,) in self._query("SELECT production_date FROM change ORDER BY production_date", ())]
 
     def change_digest(self, production_date: date) -> str:
         """Digest of the set of pages that touch the date, whatever the order in which they landed; empty when none does."""
-        rows = self._query("SELECT digest FROM change WHERE production_date = ?", (_day(production_date),))
+        rows = self._query("SELECT digest FROM change WHERE production_date = ?", (as_day(production_date),))
         return str(rows[0][0]) if rows else ""
 
     def pending(self) -> list[PendingDate]:
@@ -223,19 +213,19 @@ class Ledger:
             "WHERE applied.digest IS NOT change.digest ORDER BY production_date",
             (),
         )
-        return [PendingDate(_date(day), digest, n_pages, n_records) for day, digest, n_pages, n_records in rows]
+        return [PendingDate(as_date(day), digest, n_pages, n_records) for day, digest, n_pages, n_records in rows]
 
     def mark_applied(self, production_date: date, digest: str) -> None:
         """Note that the raw tables of the date hold the pages of ``digest``; take the digest before reading the pages."""
-        with self._transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO applied VALUES (?, ?, ?)", (_day(production_date), digest, _now()))
+        with self.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO applied VALUES (?, ?, ?)", (as_day(production_date), digest, now()))
 
     def superseded(self, table: str, production_date: date) -> pl.DataFrame:
         """Rows of the date that a revision on another date replaces: source_id, record_id, revision, updated_at."""
         rows = self._query(
             "SELECT source_id, record_id, revision, NULLIF(updated_at, ?) FROM superseded JOIN stream ON stream.id = stream_id "
             "WHERE raw_table = ? AND production_date = ?",
-            (NEVER, table, _day(production_date)),
+            (NEVER, table, as_day(production_date)),
         )
         schema = {"source_id": pl.String, "record_id": pl.String, "revision": pl.Int64, "updated_at": pl.Int64}
         return pl.DataFrame(rows, schema=schema, orient="row").with_columns(pl.col("updated_at").cast(pl.Datetime("us", "UTC")))
@@ -245,7 +235,7 @@ class Ledger:
     def record_commit(self, table: str, production_date: date | None, digest: str, n_rows: int) -> None:
         """Note that a partition's manifest now names ``digest``; repeating the newest note changes nothing."""
         day = "" if production_date is None else production_date.isoformat()
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             last = connection.execute(
                 "SELECT sha256 FROM partition_commit WHERE table_name = ? AND production_date = ? ORDER BY id DESC LIMIT 1",
                 (table, day),
@@ -254,7 +244,7 @@ class Ledger:
                 connection.execute(
                     "INSERT INTO partition_commit (table_name, production_date, sha256, n_rows, committed_at) "
                     "VALUES (?, ?, ?, ?, ?)",
-                    (table, day, digest, n_rows, _now()),
+                    (table, day, digest, n_rows, now()),
                 )
 
     def commits(self, table: str) -> pl.DataFrame:
@@ -271,7 +261,7 @@ class Ledger:
     def newest(self, source_id: str | None = None) -> datetime | None:
         """The newest time that landed: the source's updated_at, or event times where a source gives no updated_at."""
         rows = self._query("SELECT max(newest_at) FROM source WHERE ? IS NULL OR source_id = ?", (source_id, source_id))
-        return _moment(rows[0][0])
+        return moment(rows[0][0])
 
     def status(self) -> pl.DataFrame:
         """One row per source: what landed (pages, records, bytes, unreadable_pages, newest_at), last success, last error."""
@@ -321,8 +311,20 @@ class Ledger:
         )
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self, beside: Path | None = None) -> Iterator[sqlite3.Connection]:
+        """One durable transaction, rolled back when it is left by an error. A file ``beside`` is attached under that name."""
         connection = self._connection()
+        if beside is not None:
+            connection.execute("ATTACH ? AS beside", (str(beside),))
+        try:
+            with self._begun(connection):
+                yield connection
+        finally:
+            if beside is not None:
+                connection.execute("DETACH beside")
+
+    @contextlib.contextmanager
+    def _begun(self, connection: sqlite3.Connection) -> Iterator[None]:
         try:
             connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
@@ -330,7 +332,7 @@ class Ledger:
                 f"ledger {self.path} stayed locked for {_BUSY_S:g} s ({error}); end the run that holds it", code="SPC-503"
             ) from error
         try:
-            yield connection
+            yield
             connection.execute("COMMIT")
         except BaseException as error:
             if connection.in_transaction:
@@ -350,93 +352,3 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.02)
-
-
-def _enter_page(
-    connection: sqlite3.Connection,
-    batch_id: int,
-    page: LandedPage,
-    n_records: int,
-    updated: int | None,
-    error: str | None = None,
-) -> int | None:
-    """The new page's id, or None when the page was entered before."""
-    identity = (page.source_id, page.resource, page.sha256, page.origin)
-    connection.execute(
-        "DELETE FROM page WHERE source_id = ? AND resource = ? AND sha256 = ? AND origin = ? AND error IS NOT NULL", identity
-    )
-    cursor = connection.execute(
-        "INSERT OR IGNORE INTO page (source_id, resource, sha256, origin, position, n_records, n_bytes, received_at, "
-        "newest_updated_at, batch_id, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*identity, page.position, n_records, page.n_bytes, _micros(page.received_at), updated, batch_id, error),
-    )
-    return cursor.lastrowid if cursor.rowcount else None
-
-
-def _enter_touches(connection: sqlite3.Connection, page: LandedPage, page_id: int, table: str, touched: pl.DataFrame) -> None:
-    """A date's digest is the sum of its pages' hashes: the same for any order of landing, extended without reading the rest.
-
-    Equal bytes from another origin that bring something to the date add the same hash once more. The origin is no
-    part of it, as it may name a port or a cursor that another landing of the same data would not repeat.
-    """
-    token = int(sha256(f"{page.source_id}\0{page.resource}\0{table}\0{page.sha256}".encode()), 16)
-    for day, n_new, n_moved in touched.select("production_date", "n_new", "n_moved").iter_rows():
-        connection.execute("INSERT INTO page_date VALUES (?, ?, ?, ?, ?)", (table, day, page_id, n_new, n_moved))
-        row = connection.execute("SELECT digest, n_pages, n_records FROM change WHERE production_date = ?", (day,)).fetchone()
-        digest, n_pages, n_records = row or ("0", 0, 0)
-        total = (int(digest, 16) + token) % _DIGEST_RANGE
-        connection.execute(
-            "INSERT OR REPLACE INTO change VALUES (?, ?, ?, ?)", (day, f"{total:064x}", n_pages + 1, n_records + n_new)
-        )
-
-
-def _enter_source(
-    connection: sqlite3.Connection,
-    source_id: str,
-    *,
-    newest_at: int | None = None,
-    success: bool = False,
-    error: str | None = None,
-) -> None:
-    now = _now()
-    connection.execute("INSERT OR IGNORE INTO source (source_id) VALUES (?)", (source_id,))
-    if newest_at is not None:
-        connection.execute(
-            "UPDATE source SET newest_at = max(coalesce(newest_at, ?1), ?1) WHERE source_id = ?2", (newest_at, source_id)
-        )
-    if success:
-        connection.execute("UPDATE source SET last_success_at = ? WHERE source_id = ?", (now, source_id))
-    if error is not None:
-        connection.execute("UPDATE source SET last_error_at = ?, last_error = ? WHERE source_id = ?", (now, error, source_id))
-
-
-def _stream(connection: sqlite3.Connection, source_id: str, table: str) -> int:
-    connection.execute("INSERT OR IGNORE INTO stream (source_id, raw_table) VALUES (?, ?)", (source_id, table))
-    row = connection.execute("SELECT id FROM stream WHERE source_id = ? AND raw_table = ?", (source_id, table)).fetchone()
-    return int(row[0])
-
-
-def _largest(columns: Mapping[str, pl.DataFrame], name: str, latest: int | None) -> int | None:
-    times = pl.concat([pl.Series(name, [], dtype=pl.Int64), *(frame[name] for frame in columns.values())])
-    largest = times.filter(times.is_between(NEVER + 1, NEVER * -1 if latest is None else latest)).max()
-    return largest if isinstance(largest, int) else None
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _day(production_date: date) -> int:
-    return (production_date - _DAY_0).days
-
-
-def _date(day: int) -> date:
-    return _DAY_0 + timedelta(days=day)
-
-
-def _micros(at: datetime) -> int:
-    return (at - _EPOCH) // timedelta(microseconds=1)
-
-
-def _moment(micros: int | None) -> datetime | None:
-    return None if micros is None else _EPOCH + timedelta(microseconds=micros)

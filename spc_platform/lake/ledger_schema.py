@@ -40,5 +40,6 @@ CREATE TABLE IF NOT EXISTS superseded (
 CREATE TABLE IF NOT EXISTS page_hashes (
   stream_id INTEGER NOT NULL, page_id INTEGER NOT NULL, first_at INTEGER NOT NULL, last_at INTEGER NOT NULL,
   hashes BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS page_hashes_span ON page_hashes (stream_id, last_at, first_at);
 """
