@@ -137,11 +137,13 @@ def rollback(version: str) -> None:
 def plant(
     port: Annotated[int, typer.Option(help="Port of the MES.")] = 8765,
     admin_port: Annotated[int, typer.Option(help="Port of the plant's clock, faults and truth.")] = 8766,
+    erp_port: Annotated[int | None, typer.Option(help="Port of the stub ERP (8767; none when that is taken).")] = None,
 ) -> None:
-    """Run the embedded plant's MES on loopback."""
+    """Run the embedded plant's MES and stub ERP on loopback."""
     from spc_platform.plant.__main__ import main as plant_main
 
-    raise typer.Exit(plant_main(["--port", str(port), "--admin-port", str(admin_port)]))
+    ports = ["--port", str(port), "--admin-port", str(admin_port)]
+    raise typer.Exit(plant_main(ports if erp_port is None else [*ports, "--erp-port", str(erp_port)]))
 
 
 @data_app.command()

@@ -140,8 +140,9 @@ def test_a_place_to_write_that_cannot_be_made_is_named(quick_spc: Spc, tmp_path:
         (("ui", "--port", "{port}"), "spc ui --port", 2),
         (("plant", "--port", "{port}", "--admin-port", "0"), "--port and a free port", 1),
         (("plant", "--port", "0", "--admin-port", "{port}"), "--admin-port and a free port", 1),
+        (("plant", "--port", "0", "--admin-port", "0", "--erp-port", "{port}"), "--erp-port and a free port", 1),
     ],
-    ids=["ui", "plant", "plant-admin"],
+    ids=["ui", "plant", "plant-admin", "plant-erp"],
 )
 def test_a_port_that_is_taken_is_named_with_what_to_do(spc: Spc, arguments: tuple[str, ...], remedy: str, code: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:

@@ -8,8 +8,10 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
+from typer.testing import CliRunner
 
 from spc_platform.cli import demo, ui
+from spc_platform.cli.main import app
 from spc_platform.erp.config import read_erp_config
 from spc_platform.errors import PermanentError
 from spc_platform.plant import __main__ as plant
@@ -68,6 +70,14 @@ def test_the_plant_runs_without_its_erp_when_only_that_port_is_taken(
         assert f"cannot listen on 127.0.0.1:{port}: the port is taken" in told
         with pytest.raises(PermanentError, match=r"--erp-port and a free port.*erp.*PORT/api/v1"):
             plant._erp(port)
+
+
+@pytest.mark.parametrize(("options", "wanted"), [([], None), (["--erp-port", "9123"], 9123), (["--erp-port", "0"], 0)])
+def test_the_plant_is_told_the_port_of_its_erp(monkeypatch: pytest.MonkeyPatch, options: list[str], wanted: int | None) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(plant, "main", lambda arguments: asked.extend(arguments) or 0)
+    assert CliRunner().invoke(app, ["plant", "--port", "0", *options]).exit_code == 0
+    assert plant._parser().parse_args(asked).erp_port == wanted
 
 
 def test_the_ports_and_the_token_of_the_stub_are_those_of_the_site(monkeypatch: pytest.MonkeyPatch) -> None:
