@@ -21,7 +21,7 @@ import polars as pl
 
 from spc_platform.contracts.performance import BOTTLENECK, FLOW_INTERVAL
 from spc_platform.errors import ContractError
-from spc_platform.production.intervals import US_PER_S, cover, cut, merge, seconds
+from spc_platform.production.intervals import cover, cut, in_seconds, merge, seconds
 
 DOWN = ("ADET", "AUST")
 ACTIVE = ("APT", "AUST", "ADET")
@@ -131,10 +131,10 @@ def bottlenecks(intervals: pl.DataFrame) -> pl.DataFrame:
     first = pl.int_range(pl.len()).over(_LINE, "production_date", "shift_id") == 0
     return BOTTLENECK.conform(
         rows.with_columns(
-            active_s=pl.col("_active") / US_PER_S,
-            momentary_s=pl.col("_momentary") / US_PER_S,
-            sole_s=pl.col("_sole") / US_PER_S,
-            shifting_s=pl.col("_shifting") / US_PER_S,
+            active_s=in_seconds(pl.col("_active")),
+            momentary_s=in_seconds(pl.col("_momentary")),
+            sole_s=in_seconds(pl.col("_sole")),
+            shifting_s=in_seconds(pl.col("_shifting")),
             is_bottleneck=first & (pl.col("_sole") + pl.col("_shifting") > 0),
         )
     )

@@ -19,8 +19,13 @@ US_PER_S = 1_000_000
 
 
 def seconds(span: pl.Expr) -> pl.Expr:
-    """Give a duration in seconds: whole microseconds divided once, so whole seconds stay exact."""
-    return span.dt.total_microseconds() / US_PER_S
+    """Give a duration in seconds: the float nearest to its whole microseconds."""
+    return in_seconds(span.dt.total_microseconds())
+
+
+def in_seconds(microseconds: pl.Expr) -> pl.Expr:
+    """Give whole microseconds in seconds, each the nearest float: polars divides by a number as it multiplies by 1/number."""
+    return (microseconds / US_PER_S).round(6)
 
 
 def cut(base: pl.DataFrame, *others: pl.DataFrame) -> pl.DataFrame:

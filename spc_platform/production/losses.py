@@ -30,7 +30,7 @@ import polars as pl
 from spc_platform.contracts.performance import CHANGEOVER, LOSS_SYNONYMS, OEE_LOSS, SCRAP_REASON, SIX_LOSSES
 from spc_platform.errors import ContractError
 from spc_platform.production.calendar import shift_calendar
-from spc_platform.production.intervals import US_PER_S
+from spc_platform.production.intervals import US_PER_S, in_seconds
 from spc_platform.production.oee import placed_counts
 from spc_platform.site.model import Site
 
@@ -104,9 +104,9 @@ def oee_losses(elements: pl.DataFrame, intervals: pl.DataFrame, scrap: pl.DataFr
     defects = pl.col("sq") + pl.col("rq") - pl.col("_yield")
     return OEE_LOSS.conform(
         filled.with_columns(
-            equipment_failure_s=pl.col("_failure") / US_PER_S,
-            setup_and_adjustment_s=pl.col("_setup") / US_PER_S,
-            idling_and_minor_stops_s=pl.col("_minor") / US_PER_S,
+            equipment_failure_s=in_seconds(pl.col("_failure")),
+            setup_and_adjustment_s=in_seconds(pl.col("_setup")),
+            idling_and_minor_stops_s=in_seconds(pl.col("_minor")),
             reduced_speed_s=speed / US_PER_S,
             process_defects_s=_ideal_us(defects) / US_PER_S,
             reduced_yield_s=_ideal_us(pl.col("_yield")) / US_PER_S,
@@ -160,7 +160,7 @@ def downtime_pareto(downtime: pl.DataFrame, by: Sequence[str] = ("reason_code",)
             n_micro_stops=(pl.col("stop_class") == "micro_stop").sum().cast(pl.Int64),
             n_open=pl.col("is_open").sum().cast(pl.Int64),
             _us=duration.sum(),
-            longest_stop_s=duration.max() / US_PER_S,
+            longest_stop_s=in_seconds(duration.max()),
         )
         .sort(*within, "_us", *by, descending=[*[False] * len(within), True, *[False] * len(by)], nulls_last=True)
     )
@@ -171,7 +171,7 @@ def downtime_pareto(downtime: pl.DataFrame, by: Sequence[str] = ("reason_code",)
         n_stops="n_stops",
         n_micro_stops="n_micro_stops",
         n_open="n_open",
-        duration_s=pl.col("_us") / US_PER_S,
+        duration_s=in_seconds(pl.col("_us")),
         mean_stop_s=pl.col("_us") / pl.col("n_stops") / US_PER_S,
         longest_stop_s="longest_stop_s",
         share=pl.when(total > 0).then(pl.col("_us") / total),
@@ -198,8 +198,8 @@ def changeovers(intervals: pl.DataFrame) -> pl.DataFrame:
     following = made.with_columns(
         to_material_definition_id=pl.col("material_definition_id").shift(-1).over(unit),
         _next=pl.col("start_at").shift(-1).over(unit),
-        setup_s=(pl.col("_setup").shift(-1).over(unit) - pl.col("_setup")) / US_PER_S,
-        duration_s=((pl.col("_busy") - pl.col("_own")).shift(-1).over(unit) - pl.col("_busy")) / US_PER_S,
+        setup_s=in_seconds(pl.col("_setup").shift(-1).over(unit) - pl.col("_setup")),
+        duration_s=in_seconds((pl.col("_busy") - pl.col("_own")).shift(-1).over(unit) - pl.col("_busy")),
     )
     return CHANGEOVER.conform(
         following.filter(pl.col("to_material_definition_id") != pl.col("material_definition_id")).with_columns(

@@ -14,7 +14,7 @@ import polars as pl
 from spc_platform.contracts.production import OEE_ELEMENTS
 from spc_platform.contracts.table import UTC
 from spc_platform.production.calendar import assign_shift, shift_calendar
-from spc_platform.production.intervals import US_PER_S, seconds
+from spc_platform.production.intervals import US_PER_S, in_seconds, seconds
 from spc_platform.site.model import Site
 
 EXCESS = 1e-9
@@ -95,7 +95,7 @@ def oee_ratios(elements: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
         )
         .group_by(keys, maintain_order=True)
         .agg(
-            *((pl.col(name) * US_PER_S).round().cast(pl.Int64).sum() / US_PER_S for name in _SECONDS),
+            *(in_seconds((pl.col(name) * US_PER_S).round().cast(pl.Int64).sum()).alias(name) for name in _SECONDS),
             pl.col(*_COUNTS).sum(),
             *(pl.when(pl.col(name).is_not_null().all()).then(pl.col(name).sum()).alias(name) for name in _IDEAL),
         )
@@ -130,7 +130,7 @@ def _ratios() -> list[pl.Expr]:
 
 def _summed(*names: str) -> pl.Expr:
     """Sum columns of seconds as whole microseconds."""
-    return pl.sum_horizontal((pl.col(name) * US_PER_S).round().cast(pl.Int64) for name in names) / US_PER_S
+    return in_seconds(pl.sum_horizontal((pl.col(name) * US_PER_S).round().cast(pl.Int64) for name in names))
 
 
 _PLAIN_RATIOS = {

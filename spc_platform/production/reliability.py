@@ -21,7 +21,7 @@ from scipy import stats
 
 from spc_platform.contracts.performance import RELIABILITY
 from spc_platform.errors import ContractError
-from spc_platform.production.intervals import US_PER_S
+from spc_platform.production.intervals import US_PER_S, in_seconds
 from spc_platform.production.losses import latest_events, reason_losses
 from spc_platform.site.model import Site
 
@@ -98,7 +98,7 @@ def _estimates(summed: pl.DataFrame, confidence: float) -> pl.DataFrame:
     """Means, limits and availability from sums."""
     half = (1 - confidence) / 2
     failed, ended = pl.col("failures"), pl.col("failures") - pl.col("open_failures")
-    run, repair = pl.col("_run") / US_PER_S, pl.col("_repair") / US_PER_S
+    run, repair = in_seconds(pl.col("_run")), in_seconds(pl.col("_repair"))
     ran = pl.col("_run") > 0
     counted = summed["failures"].to_numpy()
     repaired = counted - summed["open_failures"].to_numpy()

@@ -94,3 +94,16 @@ def test_parts_after_the_last_shift_and_before_the_first_one_are_named_not_dropp
     assert document["total"]["counts"]["pq"] == 5
     found = [(row["row"], row["code"]) for row in document["resolved"] if row["table"] == "counts"]
     assert found == [(1, "OUTSIDE_SHIFTS"), (3, "OUTSIDE_SHIFTS")]
+
+
+def test_a_fraction_of_a_second_is_the_float_nearest_to_it(study):
+    # 06:00:00 to 06:01:37.579614 is 97.579614 s; a product with 1e-6 would give 97.57961399999999
+    document = study(
+        ["CNC,RUN,2026-03-10T06:00:00Z,2026-03-10T06:01:37.579614Z"],
+        shifts=("early=06:00-14:00",),
+        pri=60.0,
+        as_of="2026-03-10T14:00:00Z",
+    )
+    (row,) = document["elements"]
+    assert (row["apt_s"], row["unknown_s"], row["pot_s"]) == (97.579614, 28702.420386, 28800.0)
+    assert document["total"]["iso_22400"]["availability"] == float(Fraction(97579614, 28800 * 10**6))
