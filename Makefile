@@ -10,7 +10,7 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export DO_NOT_TRACK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-nist ui test lint bench lock snapshot clean setup sources
+.PHONY: help demo demo-nist ui test lint bench torture lock snapshot clean setup sources
 
 help: ## Show what can be made
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ lint: $(DEV) ## Format check, lint, types
 
 bench: $(DEV) $(MANIFEST) ## Measure speed and memory; results go to docs/benchmarks.md
 	$(BIN)/python -m spc_platform_tests.bench
+
+torture: $(DEV) ## Kill workers 1,200 times and compare with the peer's truth; the result goes to docs/torture.md
+	$(BIN)/python -m spc_platform_tests.torture
 
 snapshot: $(DEV) $(MANIFEST) ## Accept the present asset graph as the reviewed one
 	SPC_UPDATE_SNAPSHOT=1 $(BIN)/python -m pytest -q spc_platform_tests/test_definitions.py

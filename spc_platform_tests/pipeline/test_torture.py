@@ -1,0 +1,17 @@
+"""The harness of `make torture`, in small: points are killed, and what is broken on purpose is caught."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_killed_workers_lose_nothing_and_what_is_broken_on_purpose_is_caught(tmp_path: Path) -> None:
+    page = tmp_path / "torture.md"
+    # A process of its own: it forks, which is safe only where no library has started threads yet.
+    command = [sys.executable, "-m", "spc_platform_tests.torture", "--kills", "40", "--page", str(page)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "80 kills, 0 violations" in page.read_text()
+    assert "**not found**" not in page.read_text()
