@@ -11,9 +11,11 @@ import http.client
 import io
 import re
 import socket
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
@@ -27,6 +29,8 @@ from spc_platform.errors import PermanentError
 from spc_platform.sources.resilience import Deadline, RetriableError
 
 CHUNK = 1 << 16
+_RATIO_FROM = 1 << 20
+"""Smaller answers may be compressed as well as they like."""
 _SECRET_PATTERNS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+"), r"\1 ***"),
     (re.compile(r"\beyJ[\w-]+\.[\w-]+\.?[\w-]*"), "***"),
@@ -64,11 +68,11 @@ def origin(url: str) -> tuple[str, str, int]:
     return parts.scheme, (parts.hostname or "").lower(), port
 
 
-def resolve_next(base_url: str, current_url: str, link: str) -> str:
+def resolve_next(base_url: str, current_url: str, link: str, allowed: Sequence[str] = ()) -> str:
     """The absolute URL of a next link. Raises PermanentError when it leaves the configured source.
 
     Another scheme, host, port or a path outside the path of ``base_url`` is refused: following it
-    would hand the token to whoever wrote the link.
+    would hand the token to whoever wrote the link. ``allowed`` lists other origins that may be asked, without credentials.
     """
     problem = ""
     target = ""
@@ -79,6 +83,8 @@ def resolve_next(base_url: str, current_url: str, link: str) -> str:
             target = urljoin(current_url, link)
             parts, base_path = urlsplit(target), urlsplit(base_url).path.rstrip("/")
             path = unquote(parts.path)
+            if "@" not in parts.netloc and parts.hostname and origin(target) in {origin(each) for each in allowed}:
+                return target
             if origin(target) != origin(base_url) or "@" in parts.netloc:
                 problem = "leaves the configured scheme, host or port"
             elif ".." in path.split("/") or "\\" in path or not (path + "/").startswith(base_path + "/"):
@@ -146,11 +152,16 @@ class _Adapter(HTTPAdapter):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A complete answer: status, headers (names in lower case) and the body after content decoding."""
+    """A complete answer: status, headers (names in lower case) and the body after content decoding.
+
+    ``sent_at`` and ``received_at`` are our times before connecting and when the headers were there.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    sent_at: datetime | None = None
+    received_at: datetime | None = None
 
     @property
     def looks_like_html(self) -> bool:
@@ -160,21 +171,23 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Limits of one exchange: connecting and each read in s, the decoded body in bytes."""
+    """Limits of one exchange: connecting and each read in s, the decoded body in bytes and as multiple of what was sent."""
 
     connect_s: float
     read_s: float
     max_bytes: int
+    max_ratio: float = 200.0
 
 
 class Transport:
     """One session to one source. Sends a request once and reads its answer within bounds."""
 
-    def __init__(self, bounds: Bounds, *, ca_file: str | None = None) -> None:
+    def __init__(self, bounds: Bounds, *, ca_file: str | None = None, cert: tuple[str, str] | None = None) -> None:
         self.bounds = bounds
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = ca_file or True
+        self._session.cert = cert
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, _Adapter(max_retries=urllib3.Retry(0, redirect=0, read=False)))
@@ -205,6 +218,7 @@ class Transport:
         where = f"{method} {redact(url, secrets)}"
         if deadline.remaining <= 0:
             raise RetriableError(f"{where}: total deadline of {deadline.seconds:.3g} s passed")
+        sent_at, began = datetime.now(UTC), time.monotonic()
         reset = _BOUNDS.set((deadline, self.bounds.read_s))
         try:
             with self._session.request(
@@ -218,8 +232,10 @@ class Transport:
                 timeout=(min(self.bounds.connect_s, deadline.remaining), self.bounds.read_s),
                 headers={"Accept": "application/json", "User-Agent": "spc-platform", **(headers or {})},
             ) as response:
+                took = time.monotonic() - began
                 named = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status_code, named, self._body(response, where, deadline))
+                body_read = self._body(response, where, deadline)
+                return Answer(response.status_code, named, body_read, sent_at, sent_at + timedelta(seconds=took))
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
             raise PermanentError(
                 f"{where}: not a URL that can be asked; correct base_url of the source", code="SPC-201"
@@ -248,6 +264,13 @@ class Transport:
                     f"{where}: the answer is larger than {self.bounds.max_bytes} bytes after decoding; lower"
                     " pagination.page_size or raise limits.max_page_bytes",
                     code="SPC-204",
+                )
+            sent = response.raw.tell()
+            if len(body) > _RATIO_FROM and sent and len(body) > sent * self.bounds.max_ratio:
+                raise PermanentError(
+                    f"{where}: the answer grew from {sent} to over {len(body)} bytes by decoding, beyond limits.max_ratio"
+                    f" = {self.bounds.max_ratio:g}; ask the owner of the source, or raise it",
+                    code="SPC-233",
                 )
             if deadline.remaining <= 0:
                 raise TimeoutError

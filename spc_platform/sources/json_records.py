@@ -7,12 +7,13 @@ apart record by record, and only the records that do not fit are looked at field
 Reasons in ``decode_error`` (``column:REASON`` joined by ``;``, record first, then in column order):
 ``record:NOT_AN_OBJECT``, ``record_id:MISSING``, ``NOT_A_TEXT``, ``NOT_UTF8``, ``NOT_A_NUMBER``, ``NOT_FINITE``,
 ``NOT_AN_INTEGER``, ``NOT_A_BOOLEAN``, ``NOT_A_TIMESTAMP``, ``TIMESTAMP_WITHOUT_ZONE``, and for sources that
-state local times ``AMBIGUOUS_LOCAL_TIME`` and ``NONEXISTENT_LOCAL_TIME``. A value with a reason is null.
+state local times ``AMBIGUOUS_LOCAL_TIME`` and ``NONEXISTENT_LOCAL_TIME``. A value with a reason is null. What was assumed
+instead (``local_time``) stands in ``decode_note``, in the same form.
 Integers stand for text in text columns (an order number); digits of a second past the sixth are cut off.
 A record without identity is named by a hash of what it says: two such records of equal content are one.
+A record with two fields of one name is ``record:DUPLICATE_KEY``: RFC 8259 leaves open which of them counts, so none does.
 
-Known limit: of two fields with one name in a record the last one counts, as in every common JSON reader, and
-no reason is given; RFC 8259 leaves it open and finding them would read every page twice.
+Dialects whose records are not flat objects are described by the options of ``json_shape``, which flattens them first.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ from spc_platform.contracts.raw import DECODED_DTYPES, PAYLOAD
 from spc_platform.contracts.table import UTC
 from spc_platform.errors import ContractError, SiteError
 from spc_platform.site.model import Resource
+from spc_platform.sources.json_names import duplicated, marked, uniform
+from spc_platform.sources.json_shape import Shape, shape_of
+from spc_platform.sources.local_time import read_instants
 
 INT64 = 2**63 - 1
 _MOST_DIGITS = 400
@@ -145,24 +149,82 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
     Raises ContractError when the page is no JSON or has no array of records, SiteError for a field map
     that names no column of the table.
     """
-    plan = _plan(table, tuple(sorted(resource.fields.items())))
-    sha = hashlib.sha256(body).hexdigest()
+    shape = shape_of(resource)
     try:
-        records = records_of(open_page(body), resource.records)
+        if shape.is_plain:
+            plan = _plan(table, tuple(sorted(resource.fields.items())))
+            records = records_of(open_page(body), resource.records)
+            rows, errors = _plain_rows(plan, records, shape)
+        else:
+            plan = _plan(table, ())
+            rows, records, errors = _shaped_rows(plan, body, resource, shape)
     except ValueError as error:
         raise ContractError(
-            f"page {sha} of resource {resource.name!r}: {error}; it is kept as landed and was not read"
+            f"page {hashlib.sha256(body).hexdigest()} of resource {resource.name!r}: {error};"
+            " it is kept as landed and was not read"
         ) from None
+    notes: dict[str, dict[int, str]] = {}
+    frame = _frame(plan, rows, resource, errors, notes)
+    frame = _identify(frame, errors, records)
+    return _with_errors(frame, plan, errors, notes, lambda wanted: _raw_texts(records, wanted))
+
+
+def _plain_rows(plan: _Plan, records: Any, shape: Shape) -> tuple[list[Any], dict[str, dict[int, str]]]:
+    """Records that are flat objects, in one pass where all fit."""
     errors: dict[str, dict[int, str]] = {}
     try:
         rows = plan.read_all(records) if isinstance(records, msgspec.Raw) else None
     except (msgspec.DecodeError, UnicodeDecodeError):
         rows = None
+    twice = False
+    if shape.rejects_duplicates and isinstance(records, msgspec.Raw):
+        text = bytes(records)
+        twice = not (rows is not None and uniform(text, len(rows))) and duplicated(text)
+    if rows is None or twice:
+        rows = _rows_one_by_one(plan, records, errors, refuse_duplicates=twice)
+    return rows, errors
+
+
+def _shaped_rows(
+    plan: _Plan, body: bytes, resource: Resource, shape: Shape
+) -> tuple[list[Any], list[Any], dict[str, dict[int, str]]]:
+    """Records of another dialect: flattened by the options of the resource, then read as plain ones are."""
+    shape.check_columns(plan.dtypes)
+    unknown = sorted(set(resource.fields) - set(plan.dtypes))
+    if unknown:
+        raise SiteError(f"fields {', '.join(unknown)} are no columns of the table; it has: {', '.join(plan.dtypes)}")
+    page = open_whole(body)
+    if shape.rejects_duplicates and duplicated(body):
+        page = marked(body)
+    flat, items, errors = shape.flatten(page, find(page, resource.records), plan.dtypes)
+    rows = None
+    try:
+        if all(_is_text(value) for row in flat for value in row.values() if isinstance(value, str)):
+            rows = msgspec.convert(flat, list[plan.row])  # type: ignore[name-defined]
+    except msgspec.ValidationError:
+        rows = None
     if rows is None:
-        rows = _rows_one_by_one(plan, records, errors)
-    frame = _frame(plan, rows, resource.zone, errors)
-    frame = _identify(frame, errors, records)
-    return _with_errors(frame, plan, errors, lambda wanted: _raw_texts(records, wanted))
+        rows = [_fit(plan, row, number, errors) for number, row in enumerate(flat)]
+    return rows, items, errors
+
+
+def _fit(plan: _Plan, row: dict[str, Any], number: int, errors: dict[str, dict[int, str]]) -> Any:
+    try:
+        return _strict(plan, row)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _repair(plan, row, number, errors)
+
+
+def open_whole(body: bytes) -> Any:
+    """A page decoded in full. Raises ValueError as ``open_page`` does."""
+    text = body.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
+            return _loads(text.decode("utf-8", "replace"))
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
 
 
 def _split(records: Any) -> list[Any]:
@@ -184,10 +246,16 @@ def _raw_texts(records: Any, wanted: Iterable[int]) -> list[str]:
     ]
 
 
-def _rows_one_by_one(plan: _Plan, records: Any, errors: dict[str, dict[int, str]]) -> list[Any]:
+def _rows_one_by_one(
+    plan: _Plan, records: Any, errors: dict[str, dict[int, str]], *, refuse_duplicates: bool = False
+) -> list[Any]:
     rows = []
     for number, record in enumerate(_split(records)):
         raw = isinstance(record, msgspec.Raw)
+        if raw and refuse_duplicates and duplicated(bytes(record)):
+            errors.setdefault("record", {})[number] = "DUPLICATE_KEY"
+            rows.append(plan.row())
+            continue
         try:
             # Decoded values come from the tolerant reader: its NaN and replaced characters are looked at below.
             rows.append(plan.read_one(record) if raw else _strict(plan, record))
@@ -256,7 +324,9 @@ def _text_series(name: str, values: list[Any]) -> pl.Series:
         return pl.Series(name, [str(value) if isinstance(value, int) else value for value in values], dtype=pl.String)
 
 
-def _frame(plan: _Plan, rows: list[Any], zone: str | None, errors: dict[str, dict[int, str]]) -> pl.DataFrame:
+def _frame(
+    plan: _Plan, rows: list[Any], resource: Resource, errors: dict[str, dict[int, str]], notes: dict[str, dict[int, str]]
+) -> pl.DataFrame:
     columns: list[pl.Series] = [pl.Series("page_row", range(len(rows)), dtype=pl.Int64)]
     for column, dtype in plan.dtypes.items():
         values = plan.values(rows, column)
@@ -270,7 +340,10 @@ def _frame(plan: _Plan, rows: list[Any], zone: str | None, errors: dict[str, dic
         else:
             series = _text_series(column, values)
             if dtype == UTC:
-                series = _instants(series, zone, errors)
+                placed = read_instants(series, resource.zone, resource.ambiguous)
+                _note_each(errors, column, placed.reason)
+                _note_each(notes, column, placed.assumption)
+                series = placed.at
         columns.append(series.cast(dtype))
     return pl.DataFrame(columns)
 
@@ -280,23 +353,9 @@ def _note(errors: dict[str, dict[int, str]], column: str, where: pl.Series, reas
         errors.setdefault(column, {}).setdefault(row, reason)
 
 
-def _instants(text: pl.Series, zone: str | None, errors: dict[str, dict[int, str]]) -> pl.Series:
-    """UTC instants of ISO 8601 texts; notes those that cannot be read or state no zone."""
-    at = text.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
-    open_rows = at.is_null() & text.is_not_null()
-    if not open_rows.any():
-        return at
-    local = text.str.replace(" ", "T", literal=True).str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
-    naive = open_rows & local.is_not_null()
-    _note(errors, text.name, open_rows & ~naive, "NOT_A_TIMESTAMP")
-    if zone is None:
-        _note(errors, text.name, naive, "TIMESTAMP_WITHOUT_ZONE")
-        return at
-    placed = local.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
-    exists = local.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").is_not_null()
-    _note(errors, text.name, naive & placed.is_null() & exists, "AMBIGUOUS_LOCAL_TIME")
-    _note(errors, text.name, naive & ~exists, "NONEXISTENT_LOCAL_TIME")
-    return at.zip_with(~naive, placed)
+def _note_each(kept: dict[str, dict[int, str]], column: str, said: pl.Series) -> None:
+    for reason in said.drop_nulls().unique():
+        _note(kept, column, (said == reason).fill_null(value=False), reason)
 
 
 def _identify(frame: pl.DataFrame, errors: dict[str, dict[int, str]], records: Any) -> pl.DataFrame:
@@ -324,17 +383,28 @@ def _content_hash(text: str) -> str:
 
 
 def _with_errors(
-    frame: pl.DataFrame, plan: _Plan, errors: dict[str, dict[int, str]], texts_of: Callable[[Iterable[int]], list[str]]
+    frame: pl.DataFrame,
+    plan: _Plan,
+    errors: dict[str, dict[int, str]],
+    notes: dict[str, dict[int, str]],
+    texts_of: Callable[[Iterable[int]], list[str]],
 ) -> pl.DataFrame:
-    reasons: dict[int, list[str]] = {}
-    for column in ("record", *plan.dtypes):
-        for row, reason in errors.get(column, {}).items():
-            reasons.setdefault(row, []).append(f"{column}:{reason}")
+    reasons, assumptions = _by_row(plan, errors), _by_row(plan, notes)
     bad = sorted(reasons)
     noted = pl.DataFrame(
-        {"page_row": bad, "decode_error": [";".join(reasons[row]) for row in bad], "raw_record": texts_of(bad) if bad else []},
+        {"page_row": bad, "decode_error": [reasons[row] for row in bad], "raw_record": texts_of(bad) if bad else []},
         schema={"page_row": pl.Int64, "decode_error": pl.String, "raw_record": pl.String},
     )
+    note = pl.col("page_row").replace_strict(assumptions, default=None, return_dtype=pl.String) if assumptions else pl.lit(None)
     payload = [column for column in plan.dtypes if column not in _DECODED]
-    order = ["page_row", *_DECODED, "decode_error", "raw_record", *payload]
+    order = ["page_row", *_DECODED, "decode_error", "raw_record", *payload, note.cast(pl.String).alias("decode_note")]
     return frame.join(noted, on="page_row", how="left", maintain_order="left").select(order)
+
+
+def _by_row(plan: _Plan, said: dict[str, dict[int, str]]) -> dict[int, str]:
+    """What is said of each row, as ``column:WORD`` joined by ``;`` in the order of the columns."""
+    words: dict[int, list[str]] = {}
+    for column in ("record", *plan.dtypes):
+        for row, word in said.get(column, {}).items():
+            words.setdefault(row, []).append(f"{column}:{word}")
+    return {row: ";".join(each) for row, each in words.items()}

@@ -23,6 +23,7 @@ landed as null with that reason. Without ``good`` and ``bad`` whatever stands th
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import Any
@@ -153,6 +154,21 @@ class Shape:
             rows.append({column: get(item, parents) for column, get in getters})
         self._finish(rows, errors)
         return rows, items, errors
+
+    def records(self, found: Any) -> Any:
+        """What stands where the records should, when it is laid out so. Raises ValueError otherwise."""
+        raw = bytes(memoryview(found)[:1]) if isinstance(found, msgspec.Raw) else b""
+        kind = list if self._options["layout"] in ("records", "rows") else dict
+        if isinstance(found, kind) or raw == (b"[" if kind is list else b"{"):
+            return found
+        raise ValueError(f"no {'array' if kind is list else 'object'} of records")
+
+    def counts(self, page: Any, records: Any) -> tuple[int, int]:
+        """(records, most records that share a parent) of a decoded page."""
+        sizes: Counter[int] = Counter()
+        for _, parents, broken in self._elements(page, records):
+            sizes[id(parents[0])] += not broken
+        return sizes.total(), max(sizes.values(), default=0)
 
     def _getters(self, columns: Mapping[str, Any]) -> list[tuple[str, Getter]]:
         o = self._options

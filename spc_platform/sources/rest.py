@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import msgspec
 import polars as pl
@@ -24,13 +24,16 @@ from pydantic import SecretStr
 
 from spc_platform.errors import ContractError, PermanentError, SiteError, TransientError
 from spc_platform.settings import Settings
+from spc_platform.site.files import did_you_mean
 from spc_platform.site.model import Resource
 from spc_platform.site.model import Source as SourceConfig
 from spc_platform.sources.auth import SourceAuth, make_auth
 from spc_platform.sources.base import Page
+from spc_platform.sources.clock import date_exchange
 from spc_platform.sources.decode import decode
 from spc_platform.sources.http import Answer, Bounds, Transport, origin, redact, resolve_next
-from spc_platform.sources.json_records import find, open_page, records_of
+from spc_platform.sources.json_records import find, open_page
+from spc_platform.sources.json_shape import SHAPE, shape_of
 from spc_platform.sources.resilience import (
     Backoff,
     Deadline,
@@ -41,24 +44,15 @@ from spc_platform.sources.resilience import (
     retry_after_seconds,
     retrying,
 )
-from spc_platform.sources.rest_config import AUTH, LIMITS, PAGINATION, checked
+from spc_platform.sources.rest_config import AUTH, LIMITS, PAGINATION, RESOURCE, checked, checked_headers
+from spc_platform.sources.rest_paging import Facts, Pager, Request, ShiftedError, Window
 
 logger = logging.getLogger(__name__)
 
 RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
+MAX_SHIFTS = 5
+"""How often a walk starts again because records moved while they were counted off."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """Which page to ask for: a URL, its parameters and the source's mark of it."""
-
-    url: str
-    params: Mapping[str, str] | None
-    position: str
-
-    def shown(self) -> str:
-        return f"GET {self.url}" + (f"?{urlencode(self.params)}" if self.params else "")
 
 
 class CursorExpiredError(PermanentError):
@@ -67,8 +61,12 @@ class CursorExpiredError(PermanentError):
     code = "SPC-207"
 
 
+class _CutOffError(Exception):
+    """An answer is as long as answers may be."""
+
+
 class RestSource:
-    """A source that answers GET requests with pages of JSON records."""
+    """A source that answers requests with pages of JSON records."""
 
     def __init__(self, config: SourceConfig, settings: Settings) -> None:
         self.config = config
@@ -76,15 +74,14 @@ class RestSource:
         self._auth_options = checked(name, "auth", config.auth, AUTH)
         self._pagination = checked(name, "pagination", config.pagination, PAGINATION)
         self._limits = limits = checked(name, "limits", config.limits, LIMITS)
-        for resource in config.resources:
-            checked(name, f"resources.{resource.name}.options", resource.options, {"params": {}, "since_param": ""})
         self.base_url = settings.source_url.get(name, config.base_url).rstrip("/")
         self._check_base_url()
         ca_file = self._auth_options["ca_file"]
         if ca_file and not Path(ca_file).is_file():
             raise SiteError(f"source {name!r}: auth.ca_file {ca_file!r} is not a file; give the path of the plant's CA bundle")
-        bounds = Bounds(limits["connect_s"], limits["read_s"], int(limits["max_page_bytes"]))
-        self._transport = Transport(bounds, ca_file=ca_file or None)
+        self._pagers = {resource.name: self._pager(resource) for resource in config.resources}
+        bounds = Bounds(limits["connect_s"], limits["read_s"], int(limits["max_page_bytes"]), limits["max_ratio"])
+        self._transport = Transport(bounds, ca_file=ca_file or None, cert=self._certificate())
         self._auth = self._make_auth(settings)
         scheme, host, port = origin(self.base_url)
         state = StateFile(settings.data / "state.sqlite")
@@ -112,29 +109,81 @@ class RestSource:
         is open; PermanentError for refused credentials, a next link to elsewhere or a pagination that
         repeats itself. A walk whose cursor expired starts again once.
         """
-        first = request = self._first(resource, watermark, self._pagination["page_size"])
-        landmark, steps, power, restarted = "", 0, 1, False
-        for _ in range(int(self._limits["max_pages"])):
+        windows = self._windows(resource, watermark)
+        left = [int(self._limits["max_pages"])]
+        for window in windows:
+            yield from self._walk_window(resource, window, left)
+
+    def _windows(self, resource: Resource, watermark: str | None) -> Iterator[Window]:
+        since = _instant(watermark)
+        if since is not None:
+            since -= timedelta(seconds=resource.overlap_s)
+        return self._pagers[resource.name].windows(since, datetime.now(UTC))
+
+    def _walk_window(self, resource: Resource, window: Window, left: list[int]) -> Iterator[Page]:
+        pager = self._pagers[resource.name]
+        stack = [window]
+        while stack:
+            within = stack.pop()
             try:
-                answer, link = self._fetch(resource, request)
-            except CursorExpiredError:
-                if restarted:
+                yield from self._pages(resource, pager.first(within, self._page_size(resource)), left, within)
+            except _CutOffError:
+                earlier, later = within.halves()
+                stack += [later, earlier]
+
+    def _pages(self, resource: Resource, first: Request, left: list[int], window: Window) -> Iterator[Page]:
+        """The pages behind ``first``; ``left`` counts down ``max_pages`` over all windows of a walk."""
+        pager, request = self._pagers[resource.name], first
+        landmark, steps, power, again = "", 0, 1, 0
+        while True:
+            if left[0] <= 0:
+                raise self._loop(resource, f"no end after limits.max_pages = {self._limits['max_pages']} pages")
+            left[0] -= 1
+            try:
+                answer, facts = self._fetch(resource, request)
+                self._refuse_cut_off(resource, window, facts)
+                yield self._page(resource, request, answer)
+                del answer
+                self._seen(resource, facts)
+                following = pager.following(first, request, facts)
+                del facts
+            except (CursorExpiredError, ShiftedError) as error:
+                again += 1
+                if again > (1 if isinstance(error, CursorExpiredError) else MAX_SHIFTS):
                     raise
-                logger.warning("%s: cursor of %s expired, walk starts again", self._target, resource.name)
-                request, landmark, steps, power, restarted = first, "", 0, 1, True
+                logger.warning("%s: walk over %s starts again: %s", self._target, resource.name, error)
+                request, landmark, steps, power = first, "", 0, 1
                 continue
-            yield self._page(resource, request, answer)
-            del answer
-            if link is None:
+            if following is None:
                 return
-            request = self._following(first, request, link)
+            request = following
             # Brent's cycle detection: any cycle is found with one remembered mark, however long the walk.
             if request.position in (landmark, first.position):
                 raise self._loop(resource, f"{request.position[:80]!r} came back")
             steps += 1
             if steps == power:
                 landmark, steps, power = request.position, 0, power * 2
-        raise self._loop(resource, f"no end after limits.max_pages = {self._limits['max_pages']} pages")
+
+    def _seen(self, resource: Resource, facts: Facts) -> None:
+        """A page was taken; sources that are told where to go on from look for it here."""
+
+    def _refuse_cut_off(self, resource: Resource, window: Window, facts: Facts) -> None:
+        """Raises _CutOffError for an answer to a slice of time that is as long as an answer may be: there may be more."""
+        pager = self._pagers[resource.name]
+        options = pager.options
+        if options["kind"] != "time_slice" or pager.kind != "none" or not options["limit_param"]:
+            return
+        _, most = facts.counts(resource.records)
+        if most < options["page_size"]:
+            return
+        if window.seconds <= 2 * options["smallest_slice_s"]:
+            raise PermanentError(
+                f"{self._target}, resource {resource.name!r}: {most} records within {window.seconds:g} s from {window.since}"
+                " are as many as one answer may have, so some may be missing; raise pagination.page_size or lower"
+                " pagination.smallest_slice_s. The watermark stays",
+                code="SPC-234",
+            )
+        raise _CutOffError
 
     def has_news(self, resource: Resource, watermark: str | None) -> str | None:
         """The instant of a change later than ``watermark``, or None. One short request, no retries.
@@ -144,7 +193,7 @@ class RestSource:
         Raises TransientError when the source is away, PermanentError as ``walk`` does.
         """
         since = _instant(watermark)
-        request = self._first(resource, watermark, self._limits["news_limit"], probe=True)
+        request = self._probe(resource, since)
         deadline = Deadline(self._limits["news_timeout_s"])
         answer, _ = self._guarded(resource, request, deadline, [])
         seen = decode(resource, resource.tables[0], answer.body)
@@ -160,7 +209,7 @@ class RestSource:
 
     def _make_auth(self, settings: Settings) -> SourceAuth:
         options = self._auth_options
-        token_url = self._token_url() if options["kind"] == "oauth2_client" else ""
+        token_url = self._token_url() if options["kind"].startswith("oauth2") else ""
         client = (SecretStr(settings.mes_client_id), settings.mes_client_secret)
         return make_auth(self.config.source_id, self.base_url, options, self._transport, token_url, client)
 
@@ -171,7 +220,7 @@ class RestSource:
             raise SiteError(
                 f"source {name!r}: base_url {redact(self.base_url)!r} is not http(s)://host[:port][/path]; {remedy}"
             )
-        if self._auth_options["kind"] != "none":
+        if self._auth_options["kind"] != "none" or self._auth_options["headers_env"]:
             self._check_encrypted(self.base_url, "base_url")
 
     def _token_url(self) -> str:
@@ -195,25 +244,57 @@ class RestSource:
                 " use https, or auth.allow_http = true"
             )
 
-    def _first(self, resource: Resource, watermark: str | None, size: int, *, probe: bool = False) -> _Request:
-        params = {key: str(value) for key, value in resource.options.get("params", {}).items()}
-        if self._pagination["limit_param"]:
-            params[self._pagination["limit_param"]] = str(int(size))
-        since = _instant(watermark)
-        since_param = resource.options.get("since_param", self._pagination["since_param"])
-        if since is not None and since_param:
-            # A probe asks past the watermark, else records written in that very instant would hide later ones.
-            shift = timedelta(microseconds=1) if probe else -timedelta(seconds=resource.overlap_s)
-            params[since_param] = _iso(since + shift)
-        return _Request(f"{self.base_url}/{(resource.path or resource.name).lstrip('/')}", params, "")
+    def _pager(self, resource: Resource) -> Pager:
+        """The pager of a resource. Raises SiteError for a wrong option of the resource."""
+        name = self.config.source_id
+        allowed = {**RESOURCE, **SHAPE}
+        options = {**allowed, **resource.options}
+        given = {key: value for key, value in resource.options.items() if key not in SHAPE}
+        for key in set(given) - set(allowed):
+            raise SiteError(
+                f"source {name!r}: unknown key resources.{resource.name}.options.{key}; {did_you_mean(key, allowed)}"
+            )
+        checked(name, f"resources.{resource.name}.options", given, RESOURCE)
+        shape_of(resource)
+        pagination = checked(name, "pagination", {**self._pagination, **options["pagination"]}, PAGINATION)
+        if options["since_param"] or "since_param" in resource.options:
+            pagination["since_param"] = options["since_param"]
+        headers = checked_headers(name, {**pagination["headers"], **options["headers"]})
+        posts = options["body"] or pagination["params_in"] == "body"
+        sent = Request("", params=options["params"], body=options["body"] if posts else None, headers=headers)
+        where = f"source {name!r}, resource {resource.name!r}"
+        return Pager(where, self.base_url, resource.path or resource.name, resource.records, pagination, sent)
 
-    def _following(self, first: _Request, current: _Request, link: str) -> _Request:
-        if self._pagination["kind"] == "next_link":
-            url = resolve_next(self.base_url, current.url, link)
-            return _Request(url, None, url)
-        return _Request(first.url, {**(first.params or {}), self._pagination["cursor_param"]: link}, link)
+    def _page_size(self, resource: Resource) -> int:
+        return int(self._pagers[resource.name].options["page_size"])
 
-    def _page(self, resource: Resource, request: _Request, answer: Answer) -> Page:
+    def _probe(self, resource: Resource, since: datetime | None) -> Request:
+        """The request for what is newer: past the watermark, else records of that very instant would hide later ones."""
+        pager = self._pagers[resource.name]
+        now = datetime.now(UTC)
+        windows = list(islice(pager.windows(None if since is None else since + pager.step, now), 1))
+        window = windows[0] if windows else Window(since, now)
+        if pager.options["kind"] == "time_slice":
+            window = Window(window.since, now)
+        return pager.first(window, int(self._limits["news_limit"]))
+
+    def _certificate(self) -> tuple[str, str] | None:
+        """The client's certificate and key. Raises SiteError when one is missing, or others may read the key."""
+        cert, key = self._auth_options["cert_file"], self._auth_options["key_file"]
+        if not cert and not key:
+            return None
+        for option, path in (("cert_file", cert), ("key_file", key or cert)):
+            if not path or not Path(path).is_file():
+                raise SiteError(
+                    f"source {self.config.source_id!r}: auth.{option} {path!r} is not a file; give certificate and key as PEM"
+                )
+        if Path(key or cert).stat().st_mode & 0o077:
+            raise SiteError(
+                f"source {self.config.source_id!r}: others may read auth.key_file {key or cert!r}; chmod 600 it", code="SPC-434"
+            )
+        return cert, key or cert
+
+    def _page(self, resource: Resource, request: Request, answer: Answer) -> Page:
         return Page(
             source_id=self.config.source_id,
             resource=resource.name,
@@ -222,6 +303,7 @@ class RestSource:
             position=redact(request.position, self._auth.secrets()),
             received_at=datetime.now(UTC),
             credible_until=self._credible_until(open_page(answer.body)),
+            clock=date_exchange(self.config.source_id, answer),
         )
 
     def _credible_until(self, document: Any) -> datetime | None:
@@ -243,12 +325,12 @@ class RestSource:
             code="SPC-206",
         )
 
-    def _fetch(self, resource: Resource, request: _Request) -> tuple[Answer, str | None]:
-        """A whole page and the mark of the next one, with retries."""
+    def _fetch(self, resource: Resource, request: Request) -> tuple[Answer, Facts]:
+        """A whole page and what it says of the next one, with retries."""
         limits, renewed = self._limits, [False]
         deadline = Deadline(limits["deadline_s"])
         backoff = Backoff(deadline, limits["backoff_s"], limits["backoff_max_s"], limits["retry_after_max_s"])
-        result: tuple[Answer, str | None] | None = None
+        result: tuple[Answer, Facts] | None = None
         try:
             for attempt in retrying(backoff, 1 + int(limits["retries"])):
                 with attempt:
@@ -260,12 +342,10 @@ class RestSource:
             raise TransientError(f"{self._target}, resource {resource.name!r}: no attempt was made")
         return result
 
-    def _guarded(
-        self, resource: Resource, request: _Request, deadline: Deadline, renewed: list[bool]
-    ) -> tuple[Answer, str | None]:
+    def _guarded(self, resource: Resource, request: Request, deadline: Deadline, renewed: list[bool]) -> tuple[Answer, Facts]:
         """One attempt through the breaker. Raises TransientError while it is open."""
         try:
-            result: tuple[Answer, str | None] = self._breaker.call(self._attempt, resource, request, deadline, renewed)
+            result: tuple[Answer, Facts] = self._breaker.call(self._attempt, resource, request, deadline, renewed)
         except pybreaker.CircuitBreakerError:
             raise TransientError(
                 f"{self._target}: circuit breaker open after {self._breaker.fail_max} failures in a row; a trial is made"
@@ -274,9 +354,7 @@ class RestSource:
             ) from None
         return result
 
-    def _attempt(
-        self, resource: Resource, request: _Request, deadline: Deadline, renewed: list[bool]
-    ) -> tuple[Answer, str | None]:
+    def _attempt(self, resource: Resource, request: Request, deadline: Deadline, renewed: list[bool]) -> tuple[Answer, Facts]:
         within = deadline.sooner(self._limits["timeout_s"])
         answer = self._get(request, within)
         if (
@@ -288,20 +366,40 @@ class RestSource:
             logger.info("%s: credential not accepted (status %d), renewed once", self._target, answer.status)
             answer = self._get(request, within)
         self._judge(request, answer)
-        return answer, self._next_mark(resource, request, answer)
+        return answer, self._facts(resource, request, answer)
 
-    def _get(self, request: _Request, deadline: Deadline) -> Answer:
-        self._auth.ready(deadline)
-        self._pace.wait(deadline)
-        return self._transport.send(
-            "GET", request.url, deadline, params=request.params, auth=self._auth, secrets=self._auth.secrets()
-        )
+    def _get(self, request: Request, deadline: Deadline) -> Answer:
+        """The answer to a request, behind at most ``limits.redirects`` redirects within the source."""
+        url, params, method, body = request.url, request.query(), request.method, request.payload()
+        headers = {**request.headers, **({"Content-Type": "application/json"} if body is not None else {})}
+        for _ in range(int(self._limits["redirects"]) + 1):
+            self._auth.ready(deadline)
+            self._pace.wait(deadline)
+            # Another origin, where the site allows it, gets neither credentials nor constant headers.
+            is_own = origin(url) == origin(self.base_url)
+            answer = self._transport.send(
+                method,
+                url,
+                deadline,
+                params=params,
+                body=body,
+                headers=headers if is_own else None,
+                auth=self._auth if is_own else None,
+                secrets=self._auth.secrets(),
+            )
+            location = answer.headers.get("location")
+            if not (300 <= answer.status < 400 and location and self._limits["redirects"]):
+                return answer
+            url, params = resolve_next(self.base_url, url, location, self._pagination["allow_origins"]), None
+            if answer.status == 303:
+                method, body = "GET", None
+        return answer
 
-    def _judge(self, request: _Request, answer: Answer) -> None:
-        """Raises for any status but 200, by whether trying again can help."""
+    def _judge(self, request: Request, answer: Answer) -> None:
+        """Raises for any status but 200 and 207 (of which each part says its own), by whether trying again can help."""
         status = answer.status
         where = redact(request.shown(), self._auth.secrets())
-        if status == 200:
+        if status in (200, 207):
             return
         if status in RETRIED_STATUS:
             now = _http_date(answer.headers.get("date")) or datetime.now(UTC)
@@ -320,33 +418,27 @@ class RestSource:
         }.get(status, "redirects are not followed; correct base_url" if 300 <= status < 400 else "trying again cannot help")
         raise PermanentError(f"{where}: status {status}, {remedy}", code="SPC-205" if status in (401, 403) else "SPC-200")
 
-    def _next_mark(self, resource: Resource, request: _Request, answer: Answer) -> str | None:
-        """The cursor or link of the next page. Raises RetriableError when the body is not a whole page."""
+    def _facts(self, resource: Resource, request: Request, answer: Answer) -> Facts:
+        """What a page says of itself. Raises RetriableError when the body is not a whole page."""
         try:
             document = open_page(answer.body)
-            records_of(document, resource.records)
+            records = shape_of(resource).records(find(document, resource.records))
         except ValueError as error:
+            where = redact(request.shown(), self._auth.secrets())
+            if "nested too deeply" in str(error):
+                raise PermanentError(
+                    f"{where}: the answer nests arrays or objects deeper than this platform reads (about 1000 levels)",
+                    code="SPC-237",
+                ) from None
             reason = f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else str(error)
             if answer.looks_like_html:
                 reason = "HTML where JSON was expected (a login or error page)"
             start = redact(answer.body[:400].decode("utf-8", "replace"), self._auth.secrets())[:200]
             raise RetriableError(
-                f"{redact(request.shown(), self._auth.secrets())}: not a page: {reason};"
+                f"{where}: not a page: {reason} at {resource.records!r};"
                 f" {len(answer.body)} bytes, sha256 {hashlib.sha256(answer.body).hexdigest()}, begins {start!r}"
             ) from None
-        if self._pagination["kind"] == "none":
-            return None
-        default = "next" if self._pagination["kind"] == "next_link" else "next_cursor"
-        mark = find(document, self._pagination["next"] or default)
-        if isinstance(mark, msgspec.Raw):
-            mark = msgspec.json.decode(mark)
-        if mark is None or mark == "":
-            return None
-        if isinstance(mark, bool) or not isinstance(mark, (str, int)):
-            raise PermanentError(
-                f"{self._target}, resource {resource.name!r}: the mark of the next page is no text: {type(mark).__name__}"
-            )
-        return str(mark)
+        return Facts(document, answer.headers, records, answer.body, shape_of(resource))
 
 
 def _instant(watermark: str | None) -> datetime | None:

@@ -1,31 +1,7 @@
 """What a ``rest`` source of the site folder may say, and what holds where it says nothing.
 
-Keys of a ``rest`` source in the site folder, with their defaults. Any other key is refused.
-
-``auth``
-    ``kind = "none"``: or ``oauth2_client``, ``bearer``, ``header``, ``basic``.
-    oauth2_client: ``token_path = "/oauth/token"`` (or a full URL), ``scope = ""``, ``leeway_s = 30.0``,
-    ``client_auth = "form"`` (or ``basic``), ``client_id_env = ""``, ``client_secret_env = ""``; an empty name or an
-    unset variable means SPC_MES_CLIENT_ID and SPC_MES_CLIENT_SECRET.
-    ``secret_env = ""``: variable with the token of bearer, the value of header, the password of basic.
-    ``user_env = ""``: variable with the user of basic. ``header = "X-API-Key"``: name of the header.
-    ``ca_file = ""``: the plant's CA bundle. ``allow_http = false``: credentials over plain HTTP to another machine,
-    be it the source or its token server.
-``pagination``
-    ``kind = "cursor"``: or ``next_link``, ``none``. ``next``: where the body holds the mark of the next page, dots go
-    deeper; by default ``next_cursor`` for a cursor and ``next`` for a link. ``cursor_param = "cursor"``,
-    ``since_param = "updated_since"``, ``limit_param = "limit"``: query parameters, an empty name is not sent.
-    ``page_size = 5000``. ``server_time = "server_time"``: where the body says the source's own time, empty: nowhere.
-``limits``
-    ``retries = 5`` and ``deadline_s = 180.0`` bound a page with all its attempts; ``timeout_s = 60.0`` one attempt;
-    ``connect_s = 5.0`` connecting, ``read_s = 30.0`` a read. ``backoff_s = 0.5``, ``backoff_max_s = 30.0``,
-    ``retry_after_max_s = 120.0``: waits. ``requests_per_s = 20.0`` (0: unlimited), ``max_pages = 100000``,
-    ``max_page_bytes = 67108864`` after decoding. ``breaker_failures = 10``, ``breaker_reset_s = 30.0``.
-    ``news_timeout_s = 5.0`` and ``news_limit = 2``: the short question whether there is anything new.
-    ``future_s = 300.0``: an ``updated_at`` later than the page's own server time by more is landed, but moves no watermark.
-Resource ``options``
-    ``params = {}``: constant query parameters. ``since_param``: instead of the source's.
-    The ``path`` of a resource is below ``base_url``; empty means its name.
+Every key with its default; docs/reference/rest.md explains them. Any other key is refused with a suggestion. A resource may
+override keys of ``pagination`` in ``options.pagination``.
 """
 
 from __future__ import annotations
@@ -34,10 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from spc_platform.errors import SiteError
+from spc_platform.site.files import did_you_mean
 
 AUTH: dict[str, Any] = {
     "kind": "none",
     "token_path": "/oauth/token",
+    "token_field": "access_token",
+    "token_params": {},
+    "token_format": "form",
     "scope": "",
     "leeway_s": 30.0,
     "client_auth": "form",
@@ -45,18 +25,49 @@ AUTH: dict[str, Any] = {
     "client_secret_env": "",
     "secret_env": "",
     "user_env": "",
+    "refresh_token_env": "",
     "header": "X-API-Key",
+    "prefix": "",
+    "param": "api_key",
+    "headers_env": {},
     "ca_file": "",
+    "cert_file": "",
+    "key_file": "",
     "allow_http": False,
 }
 PAGINATION: dict[str, Any] = {
     "kind": "cursor",
+    "method": "GET",
+    "params_in": "query",
+    "headers": {},
     "next": "",
+    "next_in": "body",
     "cursor_param": "cursor",
+    "cursor_alone": False,
     "since_param": "updated_since",
+    "since_template": "{since}",
+    "until_param": "",
+    "until_template": "{until}",
+    "time_format": "iso",
+    "time_zone": "UTC",
+    "settle_s": 0.0,
     "limit_param": "limit",
-    "server_time": "server_time",
     "page_size": 5000,
+    "page_param": "page",
+    "first_page": 1,
+    "offset_param": "offset",
+    "overlap_rows": 0,
+    "mark": "",
+    "total": "",
+    "has_more": "",
+    "stop": "empty",
+    "within": "none",
+    "start": "",
+    "slice_s": 86_400.0,
+    "smallest_slice_s": 0.001,
+    "delta": False,
+    "allow_origins": [],
+    "server_time": "server_time",
 }
 LIMITS: dict[str, Any] = {
     "retries": 5,
@@ -70,24 +81,42 @@ LIMITS: dict[str, Any] = {
     "requests_per_s": 20.0,
     "max_pages": 100_000,
     "max_page_bytes": 64 << 20,
+    "max_ratio": 200.0,
+    "redirects": 0,
     "breaker_failures": 10,
     "breaker_reset_s": 30.0,
     "news_timeout_s": 5.0,
     "news_limit": 2,
     "future_s": 300.0,
 }
+RESOURCE: dict[str, Any] = {"params": {}, "since_param": "", "body": {}, "headers": {}, "pagination": {}}
+"""Options of a resource that the request takes; those of its records are ``json_shape.SHAPE``."""
+INNER = ("none", "cursor", "next_link", "link_header", "page", "offset", "keyset", "odata")
 CHOICES = {
     "auth.client_auth": ("form", "basic"),
-    "auth.kind": ("none", "oauth2_client", "bearer", "header", "basic"),
-    "pagination.kind": ("cursor", "next_link", "none"),
+    "auth.token_format": ("form", "json"),
+    "auth.kind": ("none", "oauth2_client", "oauth2_password", "oauth2_refresh", "bearer", "header", "basic", "query"),
+    "pagination.kind": (*INNER, "time_slice"),
+    "pagination.within": INNER,
+    "pagination.method": ("GET", "POST"),
+    "pagination.params_in": ("query", "body"),
+    "pagination.next_in": ("body", "header"),
+    "pagination.stop": ("empty", "short"),
 }
+SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie", "x-api-key")
 
 
 def checked(source_id: str, section: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The section of a source's configuration with its defaults. Raises SiteError that names a wrong key or value."""
     for key, value in given.items():
         if key not in defaults:
-            raise SiteError(f"source {source_id!r}: unknown key {section}.{key}; known: {', '.join(defaults)}")
+            known = ", ".join(defaults)
+            remedy = did_you_mean(key, defaults)
+            raise SiteError(
+                f"source {source_id!r}: unknown key {section}.{key}; "
+                + (f"{remedy} " if remedy.startswith("did") else "")
+                + f"known: {known}"
+            )
         wanted = type(defaults[key])
         number = wanted in (int, float) and isinstance(value, (int, float)) and not isinstance(value, bool)
         if not (isinstance(value, wanted) and isinstance(value, bool) == (wanted is bool)) and not (
@@ -102,3 +131,15 @@ def checked(source_id: str, section: str, given: Mapping[str, Any], defaults: Ma
         if choices and value not in choices:
             raise SiteError(f"source {source_id!r}: {section}.{key} = {value!r} is not known; one of: {', '.join(choices)}")
     return {**defaults, **given}
+
+
+def checked_headers(source_id: str, headers: Mapping[str, Any]) -> dict[str, str]:
+    """Constant headers of requests. Raises SiteError for one that would carry a secret, or that no request can carry."""
+    for name, value in headers.items():
+        if name.lower() in SECRET_HEADERS:
+            raise SiteError(
+                f"source {source_id!r}: header {name} carries a secret; name its variable in auth.headers_env", code="SPC-431"
+            )
+        if not isinstance(value, str) or not (name + value).isprintable() or not (name + value).isascii():
+            raise SiteError(f"source {source_id!r}: header {name!r} = {value!r} is no line of text", code="SPC-431")
+    return dict(headers)
