@@ -14,7 +14,7 @@ _Json = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 @erp_app.command()
 def deliver(
     days: Annotated[int, typer.Option(min=1, help="Orders that began on the last so many production dates.")] = 31,
-    ended: Annotated[bool, typer.Option("--ended", help="Only orders that have ended.")] = False,
+    ended: Annotated[bool, typer.Option("--ended", help="Only orders that have ended, when erp.toml releases them.")] = False,
     refused: Annotated[bool, typer.Option("--refused", help="Send refused summaries once more.")] = False,
 ) -> None:
     """Enter the summaries that changed into the outbox and deliver what is due. Exit code 1 when something is left."""
@@ -30,6 +30,7 @@ def deliver(
     typer.echo(
         f"{done.entered} summaries entered, {done.reopened} reopened, {report.acknowledged} acknowledged,"
         f" {report.refused} refused, {report.postponed} put off"
+        + (f"; {done.held} ended orders wait until their production dates are complete" if done.held else "")
     )
     raise typer.Exit(1 if report.refused or report.postponed else 0)
 

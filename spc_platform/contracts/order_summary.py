@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spc_platform.contracts.table import Table, code, identifier, text
+from spc_platform.contracts.table import Table, code, count, flag, identifier, moment, text
 
 SUMMARY_VERSION = "1.0"
 """Version of the document's schema, docs/reference/erp-summary.schema.json."""
@@ -17,5 +17,27 @@ ORDER_SUMMARY = Table(
     ),
     key=("job_order_id",),
     sort=("job_order_id",),
+    partitioned=False,
+)
+
+OUTBOX_STATES = ("pending", "sent", "acknowledged", "refused")
+
+ERP_OUTBOX = Table(
+    name="erp_outbox",
+    description="Revisions of the production summaries of work orders, and what the ERP said to each.",
+    columns=(
+        identifier("job_order_id", "Work order."),
+        count("revision", "1 for the first summary of the order; a summary that changed is the next.", ge=1),
+        flag("is_newest", "No later revision was entered."),
+        code("state", "sent: the ERP may have it; acknowledged: it named order, revision and digest.", OUTBOX_STATES),
+        identifier("payload_sha256", "SHA-256 of the document; with order and revision its idempotency key."),
+        count("attempts", "Times that it was sent."),
+        moment("entered_at", "When it was entered into the outbox."),
+        moment("settled_at", "When it was acknowledged or refused.", nullable=True),
+        moment("next_attempt_at", "Not sent before this time; of no meaning once it is settled."),
+        text("last_error", "Why it was refused or put off.", nullable=True),
+    ),
+    key=("job_order_id", "revision"),
+    sort=("job_order_id", "revision"),
     partitioned=False,
 )

@@ -4,6 +4,7 @@
 
     base_url = "https://erp.example/api/v1"       # SPC_SOURCE_URL='{"erp": "…"}' overrides it
     path = "production-summaries/{order}"         # {order} is the work order, percent-encoded
+    release = "complete"                          # or "ended": when a summary of an ended order is entered
 
     [auth]                                        # as of a rest source; secrets are named by environment variable
     kind = "bearer"
@@ -34,6 +35,8 @@ from spc_platform.sources.rest_config import AUTH, checked
 
 FILE = "erp.toml"
 NAME = "erp"
+RELEASES = ("complete", "ended")
+"""When an ended order's summary is entered: once its production dates are complete, or at once."""
 LIMITS: dict[str, Any] = {
     "retries": 4,
     "deadline_s": 60.0,
@@ -58,6 +61,7 @@ class ErpConfig:
 
     base_url: str
     path: str = "production-summaries/{order}"
+    release: str = RELEASES[0]
     auth: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=dict)
 
@@ -99,6 +103,8 @@ def _check_urls(config: ErpConfig, toml: TomlFile) -> None:
         toml.problem(("base_url",), wrong, "correct it, without user, password or query")
     if config.path.count("{order}") != 1 or "?" in config.path or ".." in config.path.split("/"):
         toml.problem(("path",), f"path is {config.path!r}", "name {order} in it once, without ? and ..")
+    if config.release not in RELEASES:
+        toml.problem(("release",), f"release is {config.release!r}", f"write one of {', '.join(RELEASES)}")
     ca_file = config.auth["ca_file"]
     if ca_file and not Path(ca_file).is_file():
         toml.problem(("auth", "ca_file"), f"ca_file {ca_file!r} is not a file", "give the path of the plant's CA bundle")

@@ -1,8 +1,8 @@
 """The working database of the marts: what dbt reads, and what is left of it once dbt is done.
 
 Before the build, ``register_lake`` puts a schema ``lake`` of views over exactly the Parquet files that
-the manifests name, and a schema ``site`` with the plant as data, into a fresh DuckDB file. After the
-build, ``drop_lake`` takes them away, so that the published file stands alone. What a mart contains is
+the manifests name, a schema ``site`` with the plant as data, and a schema ``erp`` with the outbox, into a fresh
+DuckDB file. After the build, ``drop_lake`` takes them away, so that the published file stands alone. What a mart contains is
 decided in the dbt project, not here.
 """
 
@@ -16,6 +16,7 @@ import duckdb
 import polars as pl
 
 from spc_platform.contracts import LAKE_TABLES, Table
+from spc_platform.contracts.order_summary import ERP_OUTBOX
 from spc_platform.contracts.site import SITE_TABLES
 from spc_platform.errors import LakeError
 
@@ -23,7 +24,7 @@ STORAGE_VERSION = "v1.2.0"
 """Storage format of every database that we write: the oldest that BI tools embed (DuckDB 1.2)."""
 
 CATALOG = "spc"
-LAKE_SCHEMA, SITE_SCHEMA, STAGING_SCHEMA, MARTS_SCHEMA = "lake", "site", "staging", "marts"
+LAKE_SCHEMA, SITE_SCHEMA, ERP_SCHEMA, STAGING_SCHEMA, MARTS_SCHEMA = "lake", "site", "erp", "staging", "marts"
 
 _SQL_TYPE: dict[object, str] = {
     pl.String: "VARCHAR",
@@ -51,6 +52,7 @@ def register_lake(
     database: Path,
     files: Mapping[str, Sequence[Path]],
     site_tables: Mapping[str, pl.DataFrame],
+    outbox: pl.DataFrame | None = None,
 ) -> None:
     """Create a fresh DuckDB file with the views and tables that the dbt project reads.
 
@@ -59,6 +61,7 @@ def register_lake(
         files: lake table -> its Parquet files, as the manifests name them. Tables that are not named, or
             have no files, become empty tables with the types of their contract.
         site_tables: site table -> frame by its contract in ``contracts.site``.
+        outbox: what became of the summaries for the ERP, ERP_OUTBOX; none where the site has no ERP.
 
     Raises:
         LakeError: the file exists, is misnamed, a Parquet file is missing, or a table has no contract.
@@ -74,23 +77,28 @@ def register_lake(
         for table in LAKE_TABLES.values():
             connection.execute(_lake_relation(table, files.get(table.name, ())))
         for table in SITE_TABLES.values():
-            frame = site_tables.get(table.name, table.empty()).select(table.names)
-            connection.register("site_frame", frame.to_arrow())
-            connection.execute(f"CREATE TABLE {CATALOG}.{SITE_SCHEMA}.{table.name} AS SELECT {_casts(table)} FROM site_frame")
-            connection.unregister("site_frame")
+            _keep(connection, f"{SITE_SCHEMA}.{table.name}", table, site_tables.get(table.name, table.empty()))
+        connection.execute(f"CREATE SCHEMA {CATALOG}.{ERP_SCHEMA}")
+        _keep(connection, f"{ERP_SCHEMA}.outbox", ERP_OUTBOX, ERP_OUTBOX.empty() if outbox is None else outbox)
         connection.execute("COMMIT")
         connection.execute(f"DETACH {CATALOG}")
 
 
+def _keep(connection: duckdb.DuckDBPyConnection, name: str, table: Table, frame: pl.DataFrame) -> None:
+    connection.register("kept_frame", frame.select(table.names).to_arrow())
+    connection.execute(f"CREATE TABLE {CATALOG}.{name} AS SELECT {_casts(table)} FROM kept_frame")
+    connection.unregister("kept_frame")
+
+
 def drop_lake(database: Path) -> None:
-    """Drop the schemas lake, site and staging from a built database, and fold its log into the file.
+    """Drop the schemas lake, site, erp and staging from a built database, and fold its log into the file.
 
     Raises:
         LakeError: the file is missing, or a view is left in the marts (it would die with the lake).
 
     """
     with _opened(database) as connection:
-        for schema in (STAGING_SCHEMA, LAKE_SCHEMA, SITE_SCHEMA):
+        for schema in (STAGING_SCHEMA, LAKE_SCHEMA, SITE_SCHEMA, ERP_SCHEMA):
             connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
         left = connection.execute("SELECT schema_name || '.' || view_name FROM duckdb_views() WHERE NOT internal").fetchall()
         if left:

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 
 from spc_platform.build import build_defs
+from spc_platform.contracts.production import STATE_INTERVAL
 from spc_platform.engine import Workspace
 from spc_platform.erp.orders import outbox_path
 from spc_platform.erp.outbox import Outbox
@@ -41,7 +42,9 @@ def ended(settings: Settings) -> Settings:
     first = ("WO-1", "P1", NOW, NOW + timedelta(hours=2))
     second = ("WO-2", "P1", NOW + timedelta(hours=2), NOW + timedelta(hours=4))
     running = ("WO-3", "P1", NOW + timedelta(hours=4))
-    Workspace.open(settings).lake.commit("work_order", orders(first, second, running, line="line_a"), NOW.date())
+    lake = Workspace.open(settings).lake
+    lake.commit("work_order", orders(first, second, running, line="line_a"), NOW.date())
+    lake.commit("state_interval", STATE_INTERVAL.empty(), NOW.date())
     return settings
 
 

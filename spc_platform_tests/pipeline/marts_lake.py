@@ -357,6 +357,16 @@ SITE_ROWS: dict[str, list[dict[str, Any]]] = {
 }  # fmt: skip
 
 
+OUTBOX_ROWS: list[dict[str, Any]] = [
+    {"job_order_id": order, "revision": revision, "is_newest": newest, "state": state, "payload_sha256": "cd" * 32,
+     "attempts": 1, "entered_at": START, "settled_at": None if state == "sent" else START + HOUR,
+     "next_attempt_at": START + 2 * HOUR, "last_error": None if state == "acknowledged" else "status 422: the period is closed"}
+    for order, revision, newest, state in (
+        ("WO-1", 1, False, "acknowledged"), ("WO-1", 2, True, "sent"), ("WO-2", 1, True, "refused")
+    )
+]  # fmt: skip
+
+
 def frame(tables: dict[str, Any], name: str, rows: list[dict[str, Any]]) -> pl.DataFrame:
     return tables[name].conform(pl.DataFrame(rows, schema=tables[name].schema))
 

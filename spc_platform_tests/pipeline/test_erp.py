@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from shutil import copytree
 
@@ -19,15 +19,17 @@ import pytest
 from typer.testing import CliRunner
 
 from spc_platform.cli.main import app
+from spc_platform.contracts.production import STATE_INTERVAL
 from spc_platform.engine import Workspace
 from spc_platform.erp.config import read_erp_config
 from spc_platform.erp.delivery import Erp
-from spc_platform.erp.orders import summaries
+from spc_platform.erp.orders import deliver_orders, outbox_rows, summaries, unsettled
 from spc_platform.errors import LakeError, PermanentError, SiteError, TransientError
+from spc_platform.lake.ledger import Ledger, PendingDate
 from spc_platform.plant.erp import TOKEN, ErpServer
 from spc_platform.settings import REPOSITORY
 from spc_platform_tests.pipeline.erp_writer import ORDERS, TOKEN_VARIABLE, documents, outbox, run, settings
-from spc_platform_tests.unit.production_site import orders
+from spc_platform_tests.unit.production_site import counts, orders
 
 POINTS = ("outbox:half-entered", "outbox:entered", "outbox:sent", "delivery:answered", "outbox:acknowledged")
 NOW = datetime(2026, 3, 10, 6, tzinfo=UTC)
@@ -279,3 +281,86 @@ def test_the_verbs_deliver_the_orders_of_a_lake_and_say_what_became_of_them(
     told = json.loads(CliRunner().invoke(app, ["erp", "status", "--json"]).stdout)["outbox"]
     assert [(row["job_order_id"], row["state"]) for row in told] == [("O1", "acknowledged"), ("O2", "acknowledged")]
     assert erp.books.newest()["O1"].document["status"] == "ended"
+
+
+@pytest.fixture
+def plant(erp: ErpServer, tmp_path: Path) -> Workspace:
+    """Order O1, which ended within a production date whose tables are made, and O2, which ended on the next date."""
+    copytree(REPOSITORY / "data" / "site", tmp_path / "site")
+    workspace = Workspace.open(settings(tmp_path, erp.url))
+    first, second = (DAY_START, DAY_START + timedelta(hours=2)), (DAY_START + timedelta(hours=18), DAY_END + timedelta(hours=2))
+    workspace.lake.commit("work_order", orders(("O1", "P1", *first), ("O2", "P1", *second), line="line_a"), DAY)
+    workspace.lake.commit("state_interval", STATE_INTERVAL.empty(), DAY)
+    workspace.lake.commit("production_count", made(5), DAY)
+    return workspace
+
+
+DAY = date(2026, 3, 24)
+DAY_START, DAY_END = datetime(2026, 3, 24, 5, tzinfo=UTC), datetime(2026, 3, 25, 5, tzinfo=UTC)
+
+
+def made(good: int) -> pl.DataFrame:
+    """Parts of O1, counted where they were made; their product has no route."""
+    return counts(("P9", DAY_START + timedelta(hours=1), good, 0, 0)).with_columns(job_order_id=pl.lit("O1"))
+
+
+def known_until(monkeypatch: pytest.MonkeyPatch, at: datetime) -> None:
+    monkeypatch.setattr(Ledger, "newest", lambda self, source_id=None: at)
+
+
+def test_an_ended_order_waits_until_its_production_dates_are_complete(
+    erp: ErpServer, plant: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert plant.day_bounds(DAY) == (DAY_START, DAY_END)
+    known_until(monkeypatch, DAY_END - timedelta(microseconds=1))
+    early = deliver_orders(plant, ended=True)
+    assert (early.entered, early.held, erp.books.accepted) == (0, 2, [])
+    known_until(monkeypatch, DAY_END)
+    done = deliver_orders(plant, ended=True)
+    assert (done.entered, done.held, list(erp.books.newest())) == (1, 1, ["O1"])
+    known_until(monkeypatch, DAY_END + timedelta(days=1))
+    assert deliver_orders(plant, ended=True).held == 1, "the tables of the date on which O2 ended are not made"
+    plant.lake.commit("state_interval", STATE_INTERVAL.empty(), DAY + timedelta(days=1))
+    assert (deliver_orders(plant, ended=True).held, sorted(erp.books.newest())) == (0, ["O1", "O2"])
+
+
+def test_an_order_with_a_change_that_is_not_yet_applied_waits(plant: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unsettled(plant, ["O1"]) == set()
+    changed = [PendingDate(DAY, "digest", 1, 1)]
+    monkeypatch.setattr(Ledger, "pending", lambda self: changed)
+    assert unsettled(plant, ["O1", "O2"]) == {"O1", "O2"}
+
+
+def test_a_site_may_release_orders_as_soon_as_they_end(
+    erp: ErpServer, plant: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml = plant.settings.site / "erp.toml"
+    toml.write_text(f'release = "ended"\n{toml.read_text()}')
+    known_until(monkeypatch, DAY_START)
+    assert (deliver_orders(plant, ended=True).held, sorted(erp.books.newest())) == (0, ["O1", "O2"])
+    toml.write_text(toml.read_text().replace('"ended"', '"soon"'))
+    with pytest.raises(SiteError, match=r"erp\.toml:1: release is 'soon'; write one of complete, ended"):
+        deliver_orders(plant, ended=True)
+
+
+def test_a_late_count_after_the_acknowledgement_is_the_next_revision_and_the_outbox_shows_both(
+    erp: ErpServer, plant: Workspace
+) -> None:
+    deliver_orders(plant, ended=True)
+    plant.lake.commit("production_count", made(7), DAY)
+    assert deliver_orders(plant, ended=True).entered == 1
+    assert deliver_orders(plant, ended=True).entered == 0
+    told = [(each.revision, each.document["quantities"]["good"]) for each in erp.books.accepted if each.job_order_id == "O1"]
+    assert told == [(1, 5), (2, 7)]
+    rows = outbox_rows(plant.settings).filter(pl.col("job_order_id") == "O1")
+    assert rows.select("revision", "state", "is_newest", "attempts").rows() == [
+        (1, "acknowledged", False, 1),
+        (2, "acknowledged", True, 1),
+    ]
+    assert rows["payload_sha256"].to_list() == [each.payload_sha256 for each in erp.books.accepted if each.job_order_id == "O1"]
+    assert rows["settled_at"].null_count() == 0
+
+
+def test_a_site_that_never_delivered_has_an_empty_outbox(tmp_path: Path) -> None:
+    assert outbox_rows(settings(tmp_path, "http://127.0.0.1:9")).height == 0
+    assert not (tmp_path / "data").exists()

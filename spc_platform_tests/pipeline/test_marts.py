@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import polars as pl
 import pytest
 
 from spc_platform.contracts import LAKE_TABLES
+from spc_platform.contracts.order_summary import ERP_OUTBOX
 from spc_platform.contracts.site import SITE_TABLES
 from spc_platform.errors import LakeError
 from spc_platform.lake.marts import drop_lake, register_lake
@@ -24,6 +26,7 @@ from spc_platform_tests.pipeline.marts_lake import (
     HOUR,
     MU,
     OEE_ROWS,
+    OUTBOX_ROWS,
     PAGE,
     SCRAPPED,
     SECOND,
@@ -48,7 +51,8 @@ def marts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Marts]:
     serving = Serving(work / "serving")
     files = write_lake(work, lake_rows())
     database = serving.build_path(VERSION)
-    register_lake(database, files, {name: frame(SITE_TABLES, name, rows) for name, rows in SITE_ROWS.items()})
+    site = {name: frame(SITE_TABLES, name, rows) for name, rows in SITE_ROWS.items()}
+    register_lake(database, files, site, ERP_OUTBOX.conform(pl.DataFrame(OUTBOX_ROWS, schema=ERP_OUTBOX.schema)))
     built = dbt_build(database, work)
     assert built.returncode == 0, built.stdout
     drop_lake(database)
@@ -273,6 +277,18 @@ def test_the_overview_has_the_multivariate_charts_those_without_limits_too(marts
     assert [new[name] for name in columns] == ["S1.new", "mewma", "bore, width", "L1", None, None, None]
     assert (parts["n_samples_7d"], parts["n_signals_7d"], parts["last_signal_at"]) == (3, 1, datetime(2026, 10, 29, 4))  # noqa: DTZ001
     assert (new["n_samples_7d"], new["n_signals_7d"], new["last_production_date"]) == (0, 0, None)
+
+
+def test_every_revision_of_a_summary_stands_with_what_the_erp_said_to_it(marts: Marts) -> None:
+    rows = marts.rows("SELECT * FROM marts.fct_erp_delivery ORDER BY job_order_id, revision")
+    columns = ("job_order_id", "revision", "is_newest", "state", "acknowledged_at", "refused_at", "next_attempt_at")
+    first, second, third = (datetime(2026, 10, 29, 4 + hour) for hour in range(3))  # noqa: DTZ001 - UTC without a zone
+    assert [tuple(row[name] for name in columns) for row in rows] == [
+        ("WO-1", 1, False, "acknowledged", second, None, None),
+        ("WO-1", 2, True, "sent", None, None, third),
+        ("WO-2", 1, True, "refused", None, second, None),
+    ]
+    assert {row["entered_at"] for row in rows} == {first}
 
 
 @pytest.mark.parametrize(

@@ -53,15 +53,17 @@ def delivery_assets(site: Site) -> list[Any]:
         check_specs=[_REFUSED, _WAITING],
         pool="erp",
         automation_condition=follows_new_data(partitioned=False),
-        description="Production summaries of ended orders, put to the ERP until it acknowledges or refuses each; "
-        "what changed is a new revision, what did not is not sent again.",
+        description="Production summaries of ended orders whose production dates are complete, put to the ERP until it "
+        "acknowledges or refuses each; what changed is a new revision, what did not is not sent again.",
     )
     def delivery(context: dg.AssetExecutionContext, workspace: WorkspaceResource) -> dg.MaterializeResult:  # type: ignore[type-arg]
         plant = workspace.open()
         away, metadata = "", {}
         try:
             done = deliver_orders(plant, ended=True)
-            metadata = {"entered": done.entered, "acknowledged": done.report.acknowledged, "put_off": done.report.postponed}
+            report = done.report
+            metadata = {"entered": done.entered, "held": done.held}
+            metadata |= {"acknowledged": report.acknowledged, "put_off": report.postponed}
         except TransientError as error:
             away = str(error)
             context.log.warning(away)

@@ -20,7 +20,9 @@ from dagster_duckdb import DuckDBResource
 from packaging.version import Version
 
 from spc_platform.contracts import LAKE_TABLES
+from spc_platform.contracts.order_summary import ERP_OUTBOX
 from spc_platform.engine import Workspace
+from spc_platform.erp.orders import outbox_rows
 from spc_platform.lake.marts import drop_lake, register_lake
 from spc_platform.orchestration.assets.delivery import delivery_assets
 from spc_platform.orchestration.assets.tables import FRESHNESS
@@ -101,7 +103,8 @@ def marts_assets(settings: Settings, site: Site) -> list[Any]:
         plant = workspace.open()
         version = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{context.run.run_id[:8]}"
         database = plant.serving.build_path(version)
-        register_lake(database, {name: plant.lake.paths(name) for name in LAKE_TABLES}, plant.site.tables)
+        files = {name: plant.lake.paths(name) for name in LAKE_TABLES}
+        register_lake(database, files, plant.site.tables, outbox_rows(plant.settings))
         os.environ.update(SPC_DBT_DATABASE=str(database), SPC_PUBLISHED_VERSION=version, SPC_RUN_ID=context.run.run_id)
         target = plant.settings.data / "dbt" / version
         try:
@@ -111,7 +114,7 @@ def marts_assets(settings: Settings, site: Site) -> list[Any]:
         drop_lake(database)
         yield _publish(plant, version, context.run.run_id)
 
-    return [_folder_spec(site), marts, *delivery_assets(site)]
+    return [_folder_spec(site), _outbox_spec(site), marts, *delivery_assets(site)]
 
 
 def _folder_spec(site: Site) -> dg.AssetSpec:
@@ -123,6 +126,17 @@ def _folder_spec(site: Site) -> dg.AssetSpec:
         owners=[site.owner],
         kinds={"toml", "csv"},
         metadata={"folder": dg.MetadataValue.path(str(site.folder)), "site_id": site.site_id},
+    )
+
+
+def _outbox_spec(site: Site) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        "erp_outbox",
+        description=f"{ERP_OUTBOX.description} The marts show it as it was when they were built: what is delivered "
+        "after a publication is in the next one.",
+        group_name="delivery",
+        owners=[site.owner],
+        kinds={"sqlite"},
     )
 
 
