@@ -77,6 +77,20 @@ def test_column_lineage_names_columns_that_exist(defs: dg.Definitions) -> None:
                 assert dep.column_name in LAKE_TABLES[dep.asset_key.to_user_string()].names
 
 
+def test_states_are_led_back_to_what_signals_said(defs: dg.Definitions) -> None:
+    assets = defs.resolve_asset_graph()
+
+    def origins(table: str, column: str) -> set[str]:
+        deps = assets.get(dg.AssetKey(table)).metadata["dagster/column_lineage"].deps_by_column[column]
+        return {f"{dep.asset_key.to_user_string()}.{dep.column_name}" for dep in deps}
+
+    for table in ("state_interval", "downtime_event"):
+        assert {"equipment_state.state", "signal_event.signal", "signal_event.value"} <= origins(table, "state")
+        assert {"equipment_state.start_at", "signal_event.occurred_at"} <= origins(table, "start_at")
+    assert origins("signal_event", "value") == {"raw_signal_event.value"}
+    assert "raw_signal_event.signal" in origins("signal_event_rejected", "reasons")
+
+
 def test_partitions_are_the_sites_production_dates(defs: dg.Definitions) -> None:
     partitions = defs.resolve_asset_graph().get(dg.AssetKey("measurement")).partitions_def
     keys = partitions.get_partition_keys()

@@ -12,6 +12,23 @@ import dagster as dg
 from spc_platform.contracts import LAKE_TABLES, Table
 from spc_platform.engine.step import Outcome, Step
 
+_STATE: dict[str, tuple[tuple[str, str], ...]] = {
+    "event_id": (("equipment_state", "record_id"), ("signal_event", "equipment_id"), ("signal_event", "occurred_at")),
+    "state": (("equipment_state", "state"), ("signal_event", "signal"), ("signal_event", "value")),
+    "reason_code": (("equipment_state", "reason_code"), ("signal_event", "signal"), ("signal_event", "value")),
+    "time_element": (
+        ("equipment_state", "state"),
+        ("equipment_state", "reason_code"),
+        ("signal_event", "signal"),
+        ("signal_event", "value"),
+    ),
+    **dict.fromkeys(
+        ("start_at", "end_at", "duration_s", "event_duration_s", "stop_class", "is_open"),
+        (("equipment_state", "start_at"), ("equipment_state", "end_at"), ("signal_event", "occurred_at")),
+    ),
+}
+"""States are recorded or made from signals; either way their time decides where they are cut and classed."""
+
 COMPUTED_FROM: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
     "measurement": {
         "specification_version": (("raw_measurement", "measured_at"),),
@@ -61,11 +78,15 @@ COMPUTED_FROM: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
         **dict.fromkeys(("cp", "cpk", "sigma_within"), (("spc_subgroups", "range"), ("spc_subgroups", "s"))),
         "stability": (("spc_violations", "rule"),),
     },
-    "state_interval": {
-        "time_element": (("equipment_state", "state"), ("equipment_state", "reason_code")),
-        "stop_class": (("equipment_state", "start_at"), ("equipment_state", "end_at")),
-        "duration_s": (("equipment_state", "start_at"), ("equipment_state", "end_at")),
+    "signal_event_rejected": {
+        "reasons": tuple(("raw_signal_event", name) for name in ("equipment_id", "signal", "value", "occurred_at")),
     },
+    "state_interval": {
+        **_STATE,
+        "material_definition_id": (("work_order", "material_definition_id"), ("work_order", "start_at")),
+        "shift_id": (("shift_calendar", "shift_id"), *_STATE["start_at"]),
+    },
+    "downtime_event": {**_STATE, "shift_id": (("shift_calendar", "shift_id"), *_STATE["start_at"])},
     "oee_elements": {
         **dict.fromkeys(
             ("pot_s", "pdt_s", "pbt_s", "apt_s", "aust_s", "adet_s", "adot_s", "unknown_s"),
