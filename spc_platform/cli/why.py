@@ -72,7 +72,7 @@ def register(app: typer.Typer) -> None:
 def explained(
     plant: Workspace, day: date, equipment: str, shift: str | None, known_at: str | None, later: str | None, clock: str
 ) -> Explanation:
-    """The explanation of a figure from the lake's raw tables. Raises SPC-632 to SPC-636."""
+    """The explanation of a figure from the lake's raw tables. Raises SPC-632 to SPC-635."""
     from spc_platform.engine.knowledge import as_of_known_at, raw_with_receipts
     from spc_platform.production.explanation import TABLES, Cell, explain
 
@@ -85,20 +85,13 @@ def explained(
             code="SPC-635",
         )
     back = plant.site.policies.state_carry_days
-    spoken = int((plant.read_window("signal_event", day, back=back, ahead=1)["equipment_id"] == equipment).sum())
-    if spoken:
-        raise ContractError(
-            f"states of {equipment} around {day} are made of {spoken} signal events, whose share in a figure is not "
-            "known; look at the rows of signal_event and state_interval, or name a work unit with recorded states",
-            code="SPC-636",
-        )
     raw: dict[str, Any] = {}
     received: dict[str, datetime] = {}
     for table in TABLES:
         dates = plant.window(day, back=0 if table == "production_count" else back, ahead=1)
-        raw[f"raw_{table}"], pages = raw_with_receipts(plant, f"raw_{table}", dates)
+        raw[f"raw_{table}"], pages = raw_with_receipts(plant, f"raw_{table}", dates, by=clock)
         received |= pages
-    known = [(at, as_of_known_at(plant, day, at) if clock == "source" else plant.as_of(day)) for at in (before, after)]
+    known = [(at, as_of_known_at(plant, day, at, clock)) for at in (before, after)]
     return explain(raw, received, plant.site, Cell(equipment, day, shift), known[0], known[1], by=clock)
 
 

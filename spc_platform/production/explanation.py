@@ -2,8 +2,9 @@
 
 Both figures come from the functions that make the lake's figures, on inputs as known at each time. The difference of
 each element is split over the events: every second whose class changed goes to the state event that is in force there
-afterwards when it is new or corrected, else to the one that was in force before when that was corrected, else to the
-time that passed between both figures (``elapsed``) or to an end or class that follows from other events (``indirect``).
+afterwards when it is new or corrected, else to the one that was in force before when that was corrected; of a state that
+signals made, to the late word of the signal that says something else there. What remains goes to the time that passed
+between both figures (``elapsed``) or to an end or class that follows from other events (``indirect``).
 Parts go to the count that brought, corrected or took back them. The contributions add up to the difference exactly;
 ratios are not separable and are given as a whole.
 """
@@ -16,7 +17,9 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
+from spc_platform.contracts import LAKE_TABLES
 from spc_platform.contracts.events import CONTRIBUTION, FIGURE_CHANGE
+from spc_platform.contracts.raw import EVENT_TIME
 from spc_platform.contracts.table import UTC
 from spc_platform.errors import ContractError
 from spc_platform.prepare.quarantine import accept
@@ -24,10 +27,12 @@ from spc_platform.production.calendar import shift_calendar
 from spc_platform.production.event_log import as_known_at, events_of
 from spc_platform.production.intervals import US_PER_S, cover, cut
 from spc_platform.production.oee import oee_elements, oee_ratios, placed_counts
+from spc_platform.production.signal_causes import signal_causes, signal_words
+from spc_platform.production.signals import states_with_signals
 from spc_platform.production.states import state_intervals
 from spc_platform.site.model import Site
 
-TABLES = ("equipment_state", "work_order", "production_count")
+TABLES = ("equipment_state", "work_order", "production_count", "signal_event")
 """Records that an OEE figure rests on."""
 FIGURES = (
     *("pot_s", "pdt_s", "pbt_s", "apt_s", "aust_s", "adet_s", "minor_stop_s", "adot_s", "unknown_s", "pq", "gq", "sq", "rq"),
@@ -64,7 +69,8 @@ class Cell:
 class Known:
     """The records of some time, and what the engine makes of them for one production date.
 
-    ``intervals`` is STATE_INTERVAL, ``elements`` OEE_ELEMENTS, ``counts`` accepted counts with their shift.
+    ``intervals`` is STATE_INTERVAL, ``elements`` OEE_ELEMENTS, ``counts`` accepted counts with their shift, ``words`` what
+    signals said (``signal_words``).
     """
 
     at: datetime
@@ -72,6 +78,7 @@ class Known:
     intervals: pl.DataFrame
     elements: pl.DataFrame
     counts: pl.DataFrame
+    words: pl.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ def figures_as_known(
 ) -> Known:
     """State intervals and OEE elements of a production date as they were known at ``at`` (aware).
 
-    ``raw`` holds raw_equipment_state, raw_work_order and raw_production_count of the date, of
+    ``raw`` holds the raw tables of ``TABLES`` (one that is missing has no rows) of the date, of
     ``policies.state_carry_days`` dates before and of the date after, with all revisions of their records. ``as_of`` is the
     instant at which open states are clipped. ``received`` and ``by`` as for ``event_log.recorded_at``.
     """
@@ -107,12 +114,19 @@ def figures_as_known(
     calendar = shift_calendar(site, production_date, production_date)
     core = {}
     for table, (first, last) in window.items():
-        known = as_known_at(raw[f"raw_{table}"], received, at, by=by)
+        known = as_known_at(_rows(raw, table), received, at, by=by)
         core[table], _ = accept(table, known.filter(pl.col("production_date").is_between(first, last)), site, calendar)
-    intervals = state_intervals(core["equipment_state"], core["work_order"], site, production_date, as_of)
+    events = states_with_signals(core["equipment_state"], core["signal_event"], site, as_of)
+    intervals = state_intervals(events, core["work_order"], site, production_date, as_of)
     elements = oee_elements(intervals, core["production_count"], site, production_date, as_of)
     counts = placed_counts(core["production_count"], site, production_date, as_of, calendar)
-    return Known(at, as_of, intervals, elements, counts.filter(pl.col("shift_id").is_not_null()))
+    words = signal_words(core["signal_event"].filter(pl.col("occurred_at") <= pl.lit(as_of).cast(UTC)))
+    return Known(at, as_of, intervals, elements, counts.filter(pl.col("shift_id").is_not_null()), words)
+
+
+def _rows(raw: Mapping[str, pl.DataFrame], table: str) -> pl.DataFrame:
+    name = f"raw_{table}"
+    return raw[name] if name in raw else LAKE_TABLES[name].empty()
 
 
 def explain(
@@ -145,7 +159,7 @@ def explain(
             code="SPC-633",
         )
     before, after = (figures_as_known(raw, received, site, cell.production_date, *known, by=by) for known in (earlier, later))
-    recorded = _recorded_between(raw, received, before.at, after.at, by)
+    recorded = recorded_between({table: _rows(raw, table) for table in TABLES}, received, before.at, after.at, by=by)
     changes = pl.concat([_time_changes(before, after, cell, recorded), _count_changes(before, after, cell, recorded)])
     contributions = _contributions(changes, recorded, _touching(recorded, shifts))
     return Explanation(cell, before, after, _figures(before, after, cell), contributions)
@@ -170,20 +184,24 @@ def _one_row(ratios: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _recorded_between(
+def recorded_between(
     raw: Mapping[str, pl.DataFrame],
     received: Mapping[str, datetime],
     earlier: datetime,
     later: datetime,
-    by: str,
+    *,
+    by: str = "source",
 ) -> pl.DataFrame:
-    """Events recorded after ``earlier`` and up to ``later``; ``_last`` marks the newest of each record."""
+    """Events recorded after ``earlier`` and up to ``later``: as ``event_log.events_of`` with three columns more.
+
+    ``raw`` holds raw rows by table without the prefix ``raw_``. ``_last`` marks the newest event of each record,
+    ``_event_id`` names the record, ``_end_at`` is when what it tells ended (the event's time where it tells an instant).
+    """
     frames = []
-    for table in TABLES:
-        rows = raw[f"raw_{table}"]
-        events = events_of(f"raw_{table}", rows, received, by=by)
-        end = rows["end_at"] if "end_at" in rows.columns else rows["counted_at"]
-        frames.append(events.with_columns(end.alias("_end_at")))
+    for table, rows in raw.items():
+        name = f"raw_{table}"
+        end = rows["end_at"] if "end_at" in rows.columns else rows[EVENT_TIME[name]]
+        frames.append(events_of(name, rows, received, by=by).with_columns(end.alias("_end_at")))
     between = pl.col("recorded_at").is_between(pl.lit(earlier).cast(UTC), pl.lit(later).cast(UTC), closed="right")
     events = pl.concat(frames).filter(between)
     order = ["revision", "recorded_at", "payload"]
@@ -203,6 +221,7 @@ def _time_changes(before: Known, after: Known, cell: Cell, recorded: pl.DataFram
             pl.col("event_id").alias(f"_{mark}_event"),
         )
         pieces = cover(pieces, named, f"_{mark}", [f"_{mark}_element", f"_{mark}_class", f"_{mark}_event"])
+    pieces = cut(pieces, *(known.words.select("equipment_id", start_at="at", end_at="at") for known in (before, after)))
     differs = pl.any_horizontal(pl.col(f"_a_{name}").ne_missing(pl.col(f"_b_{name}")) for name in ("element", "class"))
     new_ids = recorded.filter(pl.col("event_type") == "equipment_state")["_event_id"].unique().implode()
     by_record = (
@@ -210,11 +229,17 @@ def _time_changes(before: Known, after: Known, cell: Cell, recorded: pl.DataFram
     )
     span = (pl.col("end_at") - pl.col("start_at")).dt.total_microseconds()
     minor = {mark: (pl.col(f"_{mark}_element") == "ADET") & (pl.col(f"_{mark}_class") == "micro_stop") for mark in ("a", "b")}
+    changed = pieces.filter(differs)
+    late_words = recorded.filter(pl.col("event_type") == "signal_event")["_event_id"].unique()
+    told = signal_causes(changed, before.words, after.words, late_words)
     return (
-        pieces.filter(differs)
+        changed.with_columns(by_record.alias("_event_id"), told.alias("_told"))
         .with_columns(
-            pl.lit("equipment_state").alias("event_type"),
-            by_record.alias("_event_id"),
+            pl.when(pl.col("_event_id").is_null() & pl.col("_told").is_not_null())
+            .then(pl.lit("signal_event"))
+            .otherwise(pl.lit("equipment_state"))
+            .alias("event_type"),
+            pl.coalesce("_event_id", "_told").alias("_event_id"),
             _elapsed=pl.col("_b_element").is_null(),
             pot_s=pl.when(pl.col("_b_element").is_null()).then(span).otherwise(0),
             **{

@@ -11,7 +11,6 @@ import pytest
 from spc_platform.cli.why import explained
 from spc_platform.engine import Workspace, run_range
 from spc_platform.engine.steps import STEPS
-from spc_platform.errors import ContractError
 from spc_platform.lake.landing import land_source
 from spc_platform.settings import Settings
 from spc_platform.site.scaffold import scaffold
@@ -107,11 +106,26 @@ def test_states_of_a_shift_follow_from_a_log_and_a_file_of_alarms(tmp_path: Path
     assert ("STOP", 600.0) in stops.select("state", "duration_s").rows()
 
 
-def test_why_refuses_a_figure_that_signals_made_instead_of_explaining_another(tmp_path: Path) -> None:
+def test_why_explains_a_figure_that_late_words_of_signals_changed(tmp_path: Path) -> None:
+    """A later file takes the alarm of ten minutes back to five and tells of one that nobody had told of."""
     workspace = run(tmp_path)
-    with pytest.raises(ContractError, match="states of L1-LATHE around 2026-01-07 are made of 9 signal events") as refused:
-        explained(workspace, DAY, "L1-LATHE", "EARLY", None, None, "source")
-    assert refused.value.code == "SPC-636"
+    before = datetime.now(UTC)
+    late = ["L1-LATHE,alarm,NORMAL,2026-01-07T10:05:00Z", "L1-LATHE,alarm,FAULT,2026-01-07T11:00:00Z"]
+    late.append("L1-LATHE,alarm,NORMAL,2026-01-07T11:01:00Z")
+    (tmp_path / "drop" / "late.csv").write_text("\n".join([ALARMS.splitlines()[0], *late]) + "\n")
+    source = open_source(workspace.site.source("machines"), workspace.settings)
+    land_source(source, workspace.site, workspace.landing, workspace.ledger)
+    run_range(workspace, [DAY], steps=NEEDED)
+    found = explained(workspace, DAY, "L1-LATHE", "EARLY", before.isoformat(), datetime.now(UTC).isoformat(), "source")
+    figures = {row["figure"]: row["difference"] for row in found.figures.iter_rows(named=True)}
+    assert (figures["adet_s"], figures["apt_s"], figures["pot_s"]) == (-300 + 60, 300 - 60, 0)
+    rows = found.contributions.filter(pl.col("apt_s") != 0)
+    told = rows.select("event_type", "cause", "effective_at", "apt_s", "adet_s").sort("effective_at").rows()
+    assert told == [
+        ("signal_event", "event", datetime(2026, 1, 7, 10, 5, tzinfo=UTC), 300.0, -300.0),
+        ("signal_event", "event", datetime(2026, 1, 7, 11, 0, tzinfo=UTC), -60.0, 60.0),
+    ]
+    assert found.after.intervals.equals(workspace.lake.read("state_interval", DAY))
 
 
 def test_the_policies_of_a_site_debounce_its_signals(tmp_path: Path) -> None:
