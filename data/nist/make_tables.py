@@ -63,6 +63,17 @@ STUDIES = (
     Study("plate", "fair", "7_11_2017 9_16_18 AM Plate_Results.qif", "7_11_2017*Plate_Results.qif"),
     Study("cover", "fair", "7_18_2017 9_24_30 AM Cover_Results.qif", "7_18_2017*Cover_Results.qif"),
 )
+HURCO_COUNTERS = {"Part_Count": ("1", "Parts counted by the control")}
+MAZAK_COUNTERS = {
+    "PartCountAct": ("1", "Parts counted by the control"),
+    "total_time": ("s", "Seconds that the control was on"),
+    "auto_time": ("s", "Seconds in automatic operation"),
+    "cut_time": ("s", "Seconds of cutting"),
+}
+COUNTERS = {"Hurco01": HURCO_COUNTERS, "Mazak01": MAZAK_COUNTERS, "Mazak03": MAZAK_COUNTERS}
+"""Cumulative counters of the week, where the machine gave more than one reading; they are held, never interpolated."""
+SIGNALS = {"avail": "availability", "mode": "mode", "power": "power"}
+"""Signals of every machine of the week beside its execution; a machine that has not got one is silent about it."""
 LABORATORIES = {"mtc": "incoming inspection by The MTC", "fair": "first article inspection by NIST and Mitutoyo"}
 LAST_OPERATION = {"plate": "Op2", "cover": "Op3"}
 EVENTS = {
@@ -147,7 +158,7 @@ def _streams() -> pl.DataFrame:
             "join_tolerance_s": 60.0,
         }
         for machine, (_, items, grid_s) in MACHINES.items()
-        for item, (unit, words) in items.items()
+        for item, (unit, words) in (items | COUNTERS.get(machine, {})).items()
     ]
     return pl.DataFrame(rows)
 
@@ -262,19 +273,22 @@ def _report(part: str, glob: str, reported_at: str, made_at: list[str]) -> str:
 def _test_bed() -> str:
     text = f'\n[[source]]\nsource_id = "nist_test_bed"\nkind = "files"\nroot = "{TEST_BED}"\npoll_s = 300\n'
     for machine, (_, streams, _) in MACHINES.items():
-        options = _machine_options(machine) | {
+        options = _machine_options(machine, COUNTERS.get(machine, {})) | {
+            "signals": {MACHINES[machine][0]: "execution"} | SIGNALS,
+            "log_order": True,
             "member": f"{machine}-*.txt",
             "required": True,
             "window_pattern": r"-(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)-\d{8}\.txt$",
             "window_from_first_fresh": True,
         }
-        tables = ["raw_telemetry", "raw_equipment_state"] if streams else ["raw_equipment_state"]
+        tables = ["raw_telemetry", "raw_signal_event"] if streams else ["raw_signal_event"]
         text += _resource(f"{machine.lower()}_adapter", tables, "mtconnect_adapter", WEEK, options)
     return text
 
 
-def _machine_options(machine: str) -> dict[str, object]:
+def _machine_options(machine: str, counters: Mapping[str, tuple[str, str]] | None = None) -> dict[str, object]:
     state_item, streams, _ = MACHINES[machine]
+    streams = streams | dict(counters or {})
     options: dict[str, object] = {"equipment_id": machine, "state_item": state_item}
     if streams:
         options["streams"] = {item: f"{machine}.{item}" for item in streams}

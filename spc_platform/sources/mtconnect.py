@@ -36,11 +36,15 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
     - ``state_item``: the item whose changes are the machine's states, e.g. ``execution``.
     - ``signals``: {item: signal}, the items whose changes become signal events, e.g. ``execution = "execution"``,
       ``mode = "mode"``, ``avail = "availability"``; states are made of them by rules.
+    - ``log_order``: true: a signal holds no earlier than what the log said before it, and a microsecond after what the
+      same item said at that instant. Agent and machine write one log by two clocks; by time alone the loss of a
+      connection would come after its return and hide it. Telemetry keeps its times.
     - ``window_pattern``: regular expression with the groups ``year``, ``month``, ``day``: the UTC day that
       the log covers, found in ``origin``. Without a match, and with ``window_from_first_fresh``, it is the
       UTC day of the newest line. Logs open with a snapshot of last known values under old times: what it
       says holds when the window begins, so these lines get the window's start as their time (and the
       window in their ``record_id``, so that each log's snapshot is a record of its own).
+      ``decode_note`` of a signal says ``occurred_at:SNAPSHOT`` or ``occurred_at:LOG_ORDER`` with the time that was written.
     - ``order_pattern``: regular expression for ``origin`` of a log that holds one operation on one part;
       its named groups fill ``job_order``, ``product`` and ``work_center`` (format strings). Such a log is a
       work order for one part, from its first to its last line, and one counted part when the state item
@@ -118,11 +122,12 @@ def _at_window_start(lines: pl.DataFrame, options: dict[str, Any], origin: str) 
     occurrence = pl.int_range(pl.len()).over("source_time", "item").cast(pl.String)
     identity = pl.concat_str(pl.lit(str(options["equipment_id"])), "source_time", "item", occurrence, separator=":")
     if start is None:
-        return lines.with_columns(record_id=identity)
+        return lines.with_columns(record_id=identity, is_snapshot=pl.lit(value=False))
     is_snapshot = pl.col("at") < start
     window = pl.concat_str(identity, pl.lit(start.strftime("@%Y-%m-%d")))
     return lines.with_columns(
         record_id=pl.when(is_snapshot).then(window).otherwise(identity),
+        is_snapshot=is_snapshot,
         at=pl.when(is_snapshot).then(pl.lit(start).cast(UTC_DTYPE)).otherwise(pl.col("at")),
     )
 
@@ -161,14 +166,25 @@ def _signals(lines: pl.DataFrame, options: dict[str, Any], origin: str) -> pl.Da
     signals: dict[str, str] = options.get("signals", {})
     value = pl.col("value").str.strip_chars()
     before = value.shift(1).over("item", order_by="page_row")
-    return lines.filter(pl.col("item").is_in(list(signals)) & value.ne_missing(before)).select(
+    held = _in_log_order(lines) if options.get("log_order") else lines.with_columns(held_at="at")
+    moved = pl.when("is_snapshot").then(pl.lit("SNAPSHOT")).when(pl.col("held_at") != pl.col("at")).then(pl.lit("LOG_ORDER"))
+    return held.filter(pl.col("item").is_in(list(signals)) & value.ne_missing(before)).select(
         "page_row",
         "record_id",
         equipment_id=pl.lit(str(options["equipment_id"])),
         signal=pl.col("item").replace_strict(signals, default=None, return_dtype=pl.String),
         value=value,
-        occurred_at="at",
+        occurred_at="held_at",
+        decode_note=pl.concat_str(pl.lit("occurred_at:"), moved, pl.lit(" from "), "source_time"),
     )
+
+
+def _in_log_order(lines: pl.DataFrame) -> pl.DataFrame:
+    """Lines with ``held_at``: the latest time up to the line, and one that rises by a microsecond at least within an item."""
+    latest = lines.sort("page_row").with_columns(_us=pl.col("at").dt.epoch("us").cum_max())
+    place = pl.int_range(pl.len()).over("item", order_by="page_row")
+    rising = (pl.col("_us") - place).cum_max().over("item", order_by="page_row") + place
+    return latest.with_columns(held_at=rising.cast(pl.Datetime("us")).dt.replace_time_zone("UTC")).drop("_us")
 
 
 def _order(options: dict[str, Any], origin: str) -> dict[str, str] | None:
@@ -237,6 +253,7 @@ def _unreadable(lines: pl.DataFrame, options: dict[str, Any]) -> pl.DataFrame:
 
 def _conformed(rows: pl.DataFrame, resource: Resource, table: str) -> pl.DataFrame:
     schema = DECODED_DTYPES | {column.name: column.dtype for column in PAYLOAD[table]}
+    schema |= {"decode_note": pl.String} if "decode_note" in rows.columns else {}
     filled = rows.with_columns(revision=pl.lit(1), is_deleted=pl.lit(value=False))
     missing = {name: pl.lit(None, dtype=dtype) for name, dtype in schema.items() if name not in filled.columns}
     return filled.with_columns(**missing).select(pl.col(name).cast(dtype) for name, dtype in schema.items()).sort("page_row")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from spc_platform.lake.landing import land_source
 from spc_platform.settings import REPOSITORY, Settings
 from spc_platform.sources import open_source
 from spc_platform_tests.conftest import lacking
+from spc_platform_tests.pipeline.nist_logs import MACHINES, instant, pieces_of, seconds_by_state
 from spc_platform_tests.reference.test_nist_parts import printed
 
 NIST = REPOSITORY / "data" / "nist"
@@ -42,9 +43,6 @@ CHARACTERISTICS = {"plate": 31 + 37, "cover": 27 + 27}
 OPERATIONS = {"plate": 2, "cover": 3}
 ADAPTER_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z")
 ROUTE_LIST = "DERIVED_operation_events_plate_cover.csv"
-STATES = {"ACTIVE": "RUN", "READY": "IDLE", "PROGRAM_COMPLETED": "IDLE", "UNAVAILABLE": "UNKNOWN"} | dict.fromkeys(
-    ("FEED_HOLD", "INTERRUPTED", "STOPPED", "PROGRAM_STOPPED"), "STOP"
-)
 
 
 @pytest.fixture(scope="session")
@@ -78,11 +76,6 @@ def logs(path: Path) -> Iterator[tuple[str, list[str]]]:
             content = archive.extractfile(member)
             if member.name.endswith(".txt") and content is not None:
                 yield member.name, content.read().decode("utf-8-sig", "replace").splitlines()
-
-
-def instant(text: str) -> datetime:
-    """The instant of a log's time, cut to microseconds."""
-    return datetime.fromisoformat(text.removesuffix("Z")[:26] + "+00:00")
 
 
 @pytest.fixture(scope="session")
@@ -137,40 +130,43 @@ def test_every_chart_has_the_capability_of_twenty_parts_with_its_verdict(nist: W
 # --- states
 
 
-def seconds_by_state(lines: list[str], first: datetime, last: datetime) -> dict[str, float]:
-    """Seconds of each of the site's states in [first, last): a state holds from its line's time to the next one's."""
-    rows = (line.split("|", 2) for line in lines)
-    said = sorted((instant(time), value.strip()) for time, item, value in rows if item == "execution")
-    ends = [at for at, _ in said[1:]] + [last]
-    total: dict[str, float] = defaultdict(float)
-    for (at, value), end in zip(said, ends, strict=True):
-        total[STATES[value]] += max((min(end, last) - max(at, first)).total_seconds(), 0.0)
-    return total
-
-
 @pytest.mark.parametrize("day", [date(2017, 5, 1), date(2017, 5, 2)])
-def test_seconds_of_a_machine_s_states_are_those_of_its_raw_log(nist: Workspace, data: Path, day: date) -> None:
-    """The shift runs from 05:00 to 15:30 in New York, four hours behind UTC in May, so one log covers it."""
-    (lines,) = (lines for name, lines in logs(data / WEEK) if Path(name).name.startswith(f"Mazak03-{day:%Y%m%d}-"))
+@pytest.mark.parametrize("machine", MACHINES)
+def test_seconds_of_a_machine_s_states_are_those_of_its_raw_log(nist: Workspace, data: Path, machine: str, day: date) -> None:
+    """The shift runs from 05:00 to 15:30 in New York, four hours behind UTC in May; execution, mode, avail and power count."""
     first = datetime(day.year, day.month, day.day, 9, tzinfo=UTC)
-    expected = seconds_by_state(lines, first, first + timedelta(hours=10.5))
-    assert expected["RUN"] > 7000
-    intervals = nist.lake.read("state_interval", day).filter(pl.col("equipment_id") == "Mazak03")
-    found = dict(intervals.group_by("state").agg(pl.col("duration_s").sum()).rows())
+    last = first + timedelta(hours=10.5)
+    expected = seconds_by_state(pieces_of(data / WEEK, machine, last), first, last)
+    intervals = nist.lake.read("state_interval", day).filter(pl.col("equipment_id") == machine)
+    found = dict(intervals.group_by(pl.col("state").cast(pl.String)).agg(pl.col("duration_s").sum()).rows())
     assert found == {state: pytest.approx(seconds, abs=1e-3) for state, seconds in expected.items()}
-    elements = nist.lake.read("oee_elements", day).filter(pl.col("equipment_id") == "Mazak03")
-    assert elements["apt_s"].sum() == pytest.approx(expected["RUN"], abs=1e-3)
+    elements = nist.lake.read("oee_elements", day).filter(pl.col("equipment_id") == machine)
+    assert elements["apt_s"].sum() == pytest.approx(expected.get("RUN", 0.0), abs=1e-3)
+    assert elements["aust_s"].sum() == pytest.approx(expected.get("SETUP", 0.0), abs=1e-3)
     assert elements["pot_s"].sum() == 10.5 * 3600
+    if machine == "Mazak03":
+        assert expected["RUN"] > 5000
 
 
 def test_an_idle_machine_s_state_of_every_day_counts_though_its_logs_are_equal(nist: Workspace, data: Path) -> None:
     idle = [lines for name, lines in logs(data / WEEK) if Path(name).name.startswith("GFAgie01-")]
     assert len(idle) == 7
     assert len({"\n".join(lines) for lines in idle}) < 7
-    states = nist.read_all("raw_equipment_state").filter(pl.col("equipment_id") == "GFAgie01")
-    midnights = [datetime(2017, 5, day, tzinfo=UTC) for day in (1, 2, 3, 4)]
-    assert states["start_at"].to_list() == midnights  # of New York's 30 April to 3 May
-    assert set(states["state"]) == {"UNAVAILABLE"}
+    said = nist.read_all("raw_signal_event").filter(pl.col("equipment_id") == "GFAgie01")
+    midnights = [datetime(2017, 5, day, tzinfo=UTC) for day in (1, 2, 3, 4)]  # of New York's 30 April to 3 May
+    assert said["occurred_at"].unique().sort().to_list() == midnights
+    assert set(said["value"]) == {"UNAVAILABLE"}
+    assert said["decode_note"].str.starts_with("occurred_at:SNAPSHOT from 2017-0").all()
+
+
+def test_the_row_of_a_signal_says_that_another_clock_stamped_it(nist: Workspace) -> None:
+    """The agent stamps the loss of a connection up to 41 s after the machine stamps its return, which stands behind it."""
+    noted = nist.read_all("raw_signal_event").filter(pl.col("decode_note").str.starts_with("occurred_at:LOG_ORDER from "))
+    written = pl.col("decode_note").str.strip_prefix("occurred_at:LOG_ORDER from ")
+    moved = noted.with_columns(written=written.str.to_datetime("%Y-%m-%dT%H:%M:%S%.fZ", time_unit="us", time_zone="UTC"))
+    by_s = moved.select("equipment_id", s=(pl.col("occurred_at") - pl.col("written")).dt.total_microseconds() / 1e6)
+    assert by_s["s"].min() > 0
+    assert 1 < by_s.filter(pl.col("equipment_id") == "Mazak03")["s"].max() < 45
 
 
 def test_completed_operations_are_counted_on_the_date_they_ended(
@@ -299,7 +295,7 @@ def test_unreadable_lines_are_quarantined_and_counted(nist: Workspace, data: Pat
 
 
 def test_no_row_is_lost_between_raw_and_core(nist: Workspace, data: Path) -> None:
-    names = ["measurement", "telemetry", "equipment_state", "work_order", "production_count"]
+    names = ["measurement", "telemetry", "equipment_state", "signal_event", "work_order", "production_count"]
     if (data / PARTS / ROUTE_LIST).is_file():
         names += ["work_order_event", "segment_event"]
     for name in names:

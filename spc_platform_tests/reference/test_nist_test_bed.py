@@ -5,12 +5,13 @@ Source: NIST SMS Test Bed (github usnistgov/smstestbed, raw/), US Government wor
 
 import tarfile
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from spc_platform.production.signals import RULES
 from spc_platform.settings import REPOSITORY, Settings
 from spc_platform.site.loader import load_site
 from spc_platform.site.model import Site
@@ -61,12 +62,12 @@ def test_every_line_is_a_row_or_of_an_undeclared_item_or_says_nothing(
     totals: Counter[str] = Counter()
     for resource in site.source("nist_test_bed").resources:
         lines = week[resource.name]["lines"]
-        streams, state = list(resource.options.get("streams", {})), resource.options["state_item"]
+        streams, signals = list(resource.options.get("streams", {})), list(resource.options["signals"])
         item = pl.col("item")
         totals["malformed"] += lines.filter(pl.col("problem").is_not_null()).height
-        totals["states"] += lines.filter(item == state).height
+        totals["signals"] += lines.filter(item.is_in(signals)).height
         totals["no observation"] += lines.filter(item.is_in(streams) & (pl.col("value") == "UNAVAILABLE")).height
-        totals["undeclared"] += lines.filter(item.is_in([*streams, state]).not_()).height
+        totals["undeclared"] += lines.filter(item.is_in([*streams, *signals]).not_()).height
         if streams:
             totals["telemetry"] += week[resource.name]["raw_telemetry"].height
     assert totals["malformed"] == 0
@@ -76,29 +77,42 @@ def test_every_line_is_a_row_or_of_an_undeclared_item_or_says_nothing(
     assert counted == LINES
 
 
-def test_states_change_from_row_to_row_of_a_log(week: dict[str, dict[str, pl.DataFrame]]) -> None:
+def test_signals_change_from_row_to_row_of_a_log(week: dict[str, dict[str, pl.DataFrame]]) -> None:
     for tables in week.values():
-        repeated = (pl.col("state") == pl.col("state").shift(1)).over("origin")
-        assert tables["raw_equipment_state"].filter(repeated).is_empty()
-        assert tables["raw_equipment_state"]["record_id"].n_unique() == tables["raw_equipment_state"].height
+        said = tables["raw_signal_event"]
+        repeated = (pl.col("value") == pl.col("value").shift(1)).over("origin", "signal")
+        assert said.filter(repeated).is_empty()
+        assert said["record_id"].n_unique() == said.height
 
 
-def test_every_state_that_the_machines_say_is_one_of_the_site(week: dict[str, dict[str, pl.DataFrame]], site: Site) -> None:
-    said = {state for tables in week.values() for state in tables["raw_equipment_state"]["state"]}
-    assert said <= set(site["states"]["source_state"])
-    assert "ACTIVE" in said
+def test_a_signal_never_holds_before_what_its_log_said_earlier(week: dict[str, dict[str, pl.DataFrame]]) -> None:
+    """No signal of a log speaks twice at one instant, and each of them in the order of the log."""
+    for tables in week.values():
+        steps = tables["raw_signal_event"].select(
+            step=pl.col("occurred_at").diff().over("origin", "signal", order_by="page_row")
+        )
+        assert steps["step"].min() is None or steps["step"].min() > timedelta(0)
 
 
-def test_an_idle_day_states_what_is_in_force_from_its_midnight_utc(week: dict[str, dict[str, pl.DataFrame]]) -> None:
-    idle = week["hurco06_adapter"]["raw_equipment_state"]
-    assert idle["start_at"].to_list() == [datetime(2017, 5, day, tzinfo=UTC) for day in range(1, 8)]
-    assert idle["state"].unique().to_list() == ["UNAVAILABLE"]
+def test_every_signal_that_the_machines_give_is_one_that_the_rules_know(week: dict[str, dict[str, pl.DataFrame]]) -> None:
+    said = pl.concat([tables["raw_signal_event"] for tables in week.values()])
+    cells = [cell.split("|") for cell in RULES["mtconnect"]["execution"] if cell]
+    known = {value for values in cells for value in values}
+    assert set(said.filter(pl.col("signal") == "execution")["value"]) <= known
+    assert "ACTIVE" in set(said["value"])
+
+
+def test_an_idle_day_says_what_is_in_force_from_its_midnight_utc(week: dict[str, dict[str, pl.DataFrame]]) -> None:
+    idle = week["hurco06_adapter"]["raw_signal_event"]
+    assert idle["occurred_at"].unique().sort().to_list() == [datetime(2017, 5, day, tzinfo=UTC) for day in range(1, 8)]
+    assert idle["value"].unique().to_list() == ["UNAVAILABLE"]
+    assert idle["decode_note"].str.starts_with("occurred_at:SNAPSHOT from ").all()
 
 
 def test_no_row_lies_outside_the_week(week: dict[str, dict[str, pl.DataFrame]]) -> None:
     week_start, week_end = datetime(2017, 5, 1, tzinfo=UTC), datetime(2017, 5, 8, tzinfo=UTC)
     for tables in week.values():
-        assert tables["raw_equipment_state"]["start_at"].is_between(week_start, week_end, closed="left").all()
+        assert tables["raw_signal_event"]["occurred_at"].is_between(week_start, week_end, closed="left").all()
         if "raw_telemetry" in tables:
             assert tables["raw_telemetry"]["observed_at"].is_between(week_start, week_end, closed="left").all()
 
