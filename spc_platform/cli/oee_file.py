@@ -80,7 +80,7 @@ def oee_document(request: Request) -> dict[str, Any]:
     from spc_platform.report.study import software
 
     _check_options(request)
-    files = {name: read(path) for name, path in request.paths().items()}
+    files = {name: read(path, rows_needed=name in ("states", "signals")) for name, path in request.paths().items()}
     tables = {name: typed_rows(name, file, request.zone) for name, file in files.items()}
     shown_rules = _from_machines(request, tables)
     study = state_study(_tables(request, tables), _plan(request))

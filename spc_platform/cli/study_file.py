@@ -144,11 +144,12 @@ class StudyFile:
             return False
 
 
-def read(path: Path, sheet: str | None = None) -> StudyFile:
+def read(path: Path, sheet: str | None = None, *, rows_needed: bool = True) -> StudyFile:
     """The cells of a CSV, Parquet or XLSX file.
 
     CSV: UTF-8; the separator is found among tab, ``;`` and ``,``; a row with fewer cells than the header ends in empty ones.
-    Rows without any cell are not rows. ``sheet``: name of the XLSX sheet, the first unless given. Raises ContractError
+    Rows without any cell are not rows. ``sheet``: name of the XLSX sheet, the first unless given. ``rows_needed``: whether
+    a header alone is refused. Raises ContractError
     SPC-380 (unreadable), SPC-381 (no data), SPC-382 (header), SPC-383 (a row with more cells than the header).
     """
     kind = SUFFIXES.get(path.suffix.lower())
@@ -170,7 +171,7 @@ def read(path: Path, sheet: str | None = None) -> StudyFile:
         raise ContractError(f"{path.name}: the file is empty. It needs a header line and rows of data.", code="SPC-381")
     cells, decimal_comma = _readers[kind](path.name, body, sheet)
     kept, blank = _without_blank_rows(cells)
-    if kept.is_empty():
+    if kept.is_empty() and rows_needed:
         raise ContractError(f"{path.name}: there is a header but no row of data below it. Add rows.", code="SPC-381")
     return StudyFile(path.name, hashlib.sha256(body).hexdigest(), kept, decimal_comma, blank)
 

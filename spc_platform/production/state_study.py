@@ -22,7 +22,14 @@ from spc_platform.errors import SiteError
 from spc_platform.production.calendar import operation_time, shift_calendar
 from spc_platform.production.oee import oee_elements, placed_counts
 from spc_platform.production.states import state_intervals
-from spc_platform.production.study_rows import Findings, judged_counts, judged_entries, judged_products, judged_states
+from spc_platform.production.study_rows import (
+    Findings,
+    judged_counts,
+    judged_entries,
+    judged_products,
+    judged_states,
+    told_span,
+)
 from spc_platform.site.model import Policies, Site
 
 LINE_OF = "line of "
@@ -94,8 +101,8 @@ def state_study(tables: Tables, plan: Plan) -> StateStudy:
     """Compute the OEE elements of the tables as ``state_intervals`` and ``oee_elements`` do for the assets.
 
     Production dates are those on which shifts begin (local date). Without ``plan.as_of`` the study looks from the end of
-    the shift that holds the newest instant of the tables, else from that instant. Shifts count from the first to the last
-    that the rows touch; a state that is still open touches every shift until ``as_of``. A unit without orders and
+    the shift that holds the newest instant of the tables, else from that instant. Shifts count that lie between the first
+    and the last instant of the rows; a state that is still open touches every shift until ``as_of``. A unit without orders and
     with one product makes that product all the time; with several, time is on no product and parts on theirs, so that
     sums over a shift are right. Raises SiteError SPC-419 (no shift), SPC-420 (no date, no row left), SPC-421 (ideal cycle).
     """
@@ -106,8 +113,9 @@ def state_study(tables: Tables, plan: Plan) -> StateStudy:
         )
     found = Findings()
     known = None if tables.equipment is None else tables.equipment["equipment_id"].drop_nulls().unique()
-    states = judged_states(tables.states, known, tables.state_map["source_state"], plan.as_of, found)
-    counts = judged_counts(tables.counts, known, plan.as_of, found)
+    span = told_span(tables.states, tables.counts, plan.as_of)
+    states = judged_states(tables.states, known, tables.state_map["source_state"], plan.as_of, found, span)
+    counts = judged_counts(tables.counts, known, plan.as_of, found, span)
     units = (known if known is not None else pl.concat([states["equipment_id"], counts["equipment_id"]]).unique()).sort()
     if units.is_empty() or (states.is_empty() and counts.is_empty()):
         raise SiteError(
@@ -124,12 +132,12 @@ def state_study(tables: Tables, plan: Plan) -> StateStudy:
         )
     products = judged_products(tables.products, found)
     site = _site(tables, plan, units, shifts, entries, _products(products, counts, units, plan))
-    span = _range(site, plan, states, counts, entries)
+    reach = _range(site, plan, states, counts, entries)
     # a state may have begun as long before its last effect as the study is long
-    carried = (span.as_of - span.since).days + 2
+    carried = (reach.as_of - reach.since).days + 2
     site = _with_policies(site, Policies(micro_stop_s=plan.micro_stop_s, state_carry_days=carried))
     found.counts_without_states(counts, states)
-    return _computed(site, states, counts, _orders(tables.orders, states, counts, span.as_of), span, found)
+    return _computed(site, states, counts, _orders(tables.orders, states, counts, reach.as_of), reach, found)
 
 
 def _computed(

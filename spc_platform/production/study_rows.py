@@ -21,6 +21,10 @@ REMEDIES: dict[str, tuple[str, str]] = {
     "START_MISSING": ("the start is empty", "write when the state began"),
     "TIME_MISSING": ("the time is empty", "write when the parts were finished"),
     "END_BEFORE_START": ("it ends before it starts", "exchange or correct start and end"),
+    "FAR_AWAY": (
+        "more than a year in which nothing is told lies between it and most rows",
+        "correct the clock of the source, or study such rows apart",
+    ),
     "END_AT_START": ("it has no length and takes no time", "nothing, or correct its end"),
     "IN_THE_FUTURE": ("it begins at or after as_of", "correct the clock of the source, or ask --as-of a later time"),
     "DUPLICATE": ("an earlier row says the same", "nothing: it counts once; give both a record_id if both happened"),
@@ -55,6 +59,7 @@ REMEDIES: dict[str, tuple[str, str]] = {
 }
 """Code -> why, what to do."""
 
+_SILENT_DAYS = 366
 _ROWS = {"table": pl.String, "row": pl.Int64, "code": pl.String, "why": pl.String, "detail": pl.String, "remedy": pl.String}
 
 
@@ -154,16 +159,52 @@ def _once(table: str, rows: pl.DataFrame, content: list[str], found: Findings) -
     return kept.with_columns(record_id=pl.int_range(pl.len()).cast(pl.String).str.zfill(9))
 
 
+Span = tuple[datetime, datetime]
+
+
+def told_span(states: pl.DataFrame, counts: pl.DataFrame, as_of: datetime | None) -> Span | None:
+    """First and last instant of the rows without those that a year of silence parts from most: a clock in 1970, in 2099.
+
+    Of two such groups with as many instants the later one is meant. None when no row tells an instant until ``as_of``.
+    """
+    at = pl.concat([states["start_at"], states["end_at"], counts["counted_at"]]).drop_nulls().sort().alias("at").to_frame()
+    if as_of is not None:
+        at = at.filter(pl.col("at") <= pl.lit(as_of).cast(UTC))
+    if at.is_empty():
+        return None
+    group = (pl.col("at").diff() > pl.duration(days=_SILENT_DAYS)).fill_null(value=False).cum_sum()
+    spans = at.group_by(_group=group).agg(pl.len(), first=pl.col("at").min(), last=pl.col("at").max())
+    first, last = spans.sort("len", "first").select("first", "last").row(-1)
+    return first, last
+
+
+def _far_away(columns: list[str], span: Span | None, as_of: datetime | None) -> pl.Expr:
+    if span is None:
+        return pl.lit(value=False)
+    first, last = (pl.lit(at).cast(UTC) for at in span)
+    known = pl.lit(value=True) if as_of is None else pl.col(columns) <= pl.lit(as_of).cast(UTC)
+    return pl.any_horizontal(((pl.col(columns) < first) | ((pl.col(columns) > last) & known)).fill_null(value=False))
+
+
 def judged_states(
-    rows: pl.DataFrame, known: pl.Series | None, source_states: pl.Series, as_of: datetime | None, found: Findings
+    rows: pl.DataFrame,
+    known: pl.Series | None,
+    source_states: pl.Series,
+    as_of: datetime | None,
+    found: Findings,
+    span: Span | None = None,
 ) -> pl.DataFrame:
-    """State rows that can be used, each once; rows beyond use go to ``found``, and those that a rule settles too."""
+    """State rows that can be used, each once; rows beyond use go to ``found``, and those that a rule settles too.
+
+    ``span`` of ``told_span``: rows that begin or end outside it are refused.
+    """
     start, end = pl.col("start_at"), pl.col("end_at")
     rules = _shared(rows, known) | {
         "STATE_MISSING": pl.col("state").is_null() & pl.col("problem").is_null(),
         "UNKNOWN_STATE": ~pl.col("state").is_in(source_states.implode()),
         "START_MISSING": start.is_null() & pl.col("problem").is_null(),
         "END_BEFORE_START": end < start,
+        "FAR_AWAY": _far_away(["start_at", "end_at"], span, as_of),
     }
     if as_of is not None:
         rules["IN_THE_FUTURE"] = start >= pl.lit(as_of).cast(UTC)
@@ -184,7 +225,9 @@ def judged_states(
     return kept
 
 
-def judged_counts(rows: pl.DataFrame, known: pl.Series | None, as_of: datetime | None, found: Findings) -> pl.DataFrame:
+def judged_counts(
+    rows: pl.DataFrame, known: pl.Series | None, as_of: datetime | None, found: Findings, span: Span | None = None
+) -> pl.DataFrame:
     """Counts that can be used, each once; a kind of quantity that the row leaves empty is 0 when another is given."""
     kinds = ["good_quantity", "scrap_quantity", "rework_quantity"]
     readable = pl.col("problem").is_null()
@@ -193,6 +236,7 @@ def judged_counts(rows: pl.DataFrame, known: pl.Series | None, as_of: datetime |
         "PRODUCT_MISSING": pl.col("material_definition_id").is_null() & readable,
         "COUNT_MISSING": pl.all_horizontal(pl.col(*kinds).is_null()) & readable,
         "NEGATIVE_COUNT": pl.any_horizontal(pl.col(*kinds) < 0),
+        "FAR_AWAY": _far_away(["counted_at"], span, as_of),
     }
     if as_of is not None:
         rules["IN_THE_FUTURE"] = pl.col("counted_at") > pl.lit(as_of).cast(UTC)

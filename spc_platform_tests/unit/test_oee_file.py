@@ -129,6 +129,41 @@ def test_a_night_of_a_clock_change_lasts_seven_or_nine_hours(given, zone, spring
         assert minutes(document["total"], "pot", "apt") == [hours * 60, hours * 60]
 
 
+def test_a_row_of_a_clock_in_1970_or_2099_is_refused_and_costs_the_others_nothing(given):
+    good = ["CNC,RUN,2026-03-10T06:00:00Z,2026-03-10T10:00:00Z,", "CNC,STOP,2026-03-10T10:00:00Z,,"]
+    bad = [
+        "CNC,RUN,1970-01-01T00:00:00Z,1970-01-01T00:10:00Z,",
+        "CNC,RUN,2099-01-01T00:00:00Z,,",
+        "CNC,RUN,2026-03-10T12:00:00Z,2126-03-10T13:00:00Z,",
+    ]
+    made = ["CNC,2026-03-10T09:00:00Z,shaft,200,4,3", "CNC,1980-01-06T00:00:00Z,shaft,9,0,0"]
+    document = given([*bad, *good], made)
+    assert codes(document, "rejected") == [
+        ("counts", 2, "FAR_AWAY"),
+        ("states", 1, "FAR_AWAY"),
+        ("states", 2, "FAR_AWAY"),
+        ("states", 3, "FAR_AWAY"),
+    ]
+    assert minutes(document["total"], "pot", "apt", "adet") == [480, 240, 240]
+    assert document["total"]["counts"]["pq"] == 207
+    # asked until an instant, a state that ends later is clipped there, wherever its end lies
+    clipped = given([bad[2], *good], as_of="2026-03-10T14:00:00Z")
+    assert clipped["rejected"] == []
+
+
+def test_a_log_of_several_years_without_a_year_of_silence_is_whole(given):
+    rows = [f"CNC,RUN,{year}-03-10T06:00:00Z,{year}-03-10T14:00:00Z," for year in (2024, 2025, 2026)]
+    assert given(rows, by=("date",))["rejected"] == []
+
+
+def test_a_header_without_rows_says_that_there_was_nothing(given):
+    document = given(ORACLE, [], files={"calendar": ["kind,start_at,end_at,recorded_at"]}, breaks=("12:00-12:30",))
+    assert minutes(document["total"], "apt", "pdt") == [380, 30]
+    assert (document["total"]["iso_22400"]["oee"], document["total"]["reason"]) == (0.0, "NOTHING_PRODUCED")
+    with pytest.raises(ContractError, match="SPC-381"):
+        given([])
+
+
 def test_a_time_that_the_clock_shows_twice_or_never_is_refused_with_its_row(given):
     rows = [
         "CNC,RUN,2026-10-25 01:00:00,2026-10-25 02:30:00,",
