@@ -1,14 +1,15 @@
-"""Instruments that speak lines of text on a serial port: gauges, scales, readers.
+r"""Instruments that speak lines of text on a serial port: gauges, scales, readers.
 
 ``base_url`` is the port, ``serial:///dev/ttyUSB0``, or a terminal server, ``socket://host:4001``.
 
 ``limits``
     ``baudrate = 9600``, ``bytesize = 8``, ``parity = "N"``, ``stopbits = 1``, ``rtscts = false``, ``xonxoff = false``.
-    ``end = "\\r\\n"``: what ends a line. ``encoding = "ascii"``. ``pattern``: regular expression that a whole line matches; its
+    ``end = "\r\n"``: what ends a line. ``encoding = "ascii"``. ``pattern``: regular expression that a whole line matches; its
     group ``value`` is the reading, ``address`` (if there is one) the tag's address, else ``channel``; ``bad`` (if it matched
     something) what is wrong with the reading; ``key`` a number that the instrument gives each reading. ``channel = "value"``.
     ``decimal = "."``. ``request = ""`` is sent every ``poll_s = 1.0`` where an instrument must be asked. ``idle_s = 0.0``: no
-    line for longer means that the instrument is away; 0: a silent instrument is a healthy one. ``longest = 4096`` bytes of a line.
+    line for longer means that the instrument is away; 0: a silent instrument is a healthy one.
+    ``longest = 4096`` bytes of a line.
 
 An instrument that nobody listens to says its readings to nobody: the time between two connections is a gap. A line that
 does not match is kept as a gap of its moment, with its text.
