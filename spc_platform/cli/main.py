@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from spc_platform.cli import collect, oee, study_verbs, trace, why
+from spc_platform.cli.clock import clock_app
 from spc_platform.cli.erp import erp_app
 from spc_platform.cli.ledger import ledger_app
 from spc_platform.cli.limits import limits_app
@@ -21,6 +22,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(limits_app, name="limits")
 app.add_typer(erp_app, name="erp")
 app.add_typer(ledger_app, name="ledger")
+app.add_typer(clock_app, name="clock")
 study_verbs.register(app)
 trace.register(app)
 oee.register(app)

@@ -13,6 +13,7 @@ from spc_platform.contracts import (
     spc,
     vectors,
 )
+from spc_platform.contracts.clock import CLOCK_OFFSET
 from spc_platform.contracts.energy import ENERGY_BY_STATE, ENERGY_INTERVAL, ENERGY_PER_PART
 from spc_platform.contracts.events import OPERATIONS_EVENT
 from spc_platform.contracts.genealogy import LOT_GENEALOGY, LOT_GENEALOGY_REFUSED
@@ -27,6 +28,7 @@ LAKE_TABLES: dict[str, Table] = {
 } | {
     table.name: table
     for table in (
+        CLOCK_OFFSET,
         OPERATIONS_EVENT,
         WORK_ORDER_STATUS,
         WIP_INTERVAL,

@@ -112,6 +112,11 @@ STREAMS = Table(
             IMPUTATIONS,
         ),
         number("clock_offset_s", "Station clock minus reference; removed before aligning.", unit="s"),
+        identifier(
+            "clock_id",
+            "Clock that stamps the stream's times, as clock_offset names it: a station or a source; empty: the work unit's own.",
+            nullable=True,
+        ),
         number("join_tolerance_s", "Oldest grid cell that a measurement may be joined to.", unit="s", gt=0),
         number("sensor_min", "Below this the sensor cannot read.", unit="<unit>", nullable=True),
         number("sensor_max", "Above this the sensor cannot read.", unit="<unit>", nullable=True),

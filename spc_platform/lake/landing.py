@@ -21,6 +21,7 @@ import zstandard
 from spc_platform.contracts import LAKE_TABLES
 from spc_platform.contracts.raw import EVENT_TIME
 from spc_platform.errors import ContractError, LakeError, PermanentError, SpcError
+from spc_platform.lake.clock_log import ClockLog, quickest
 from spc_platform.lake.files import (
     TEMPORARY,
     Checkpoint,
@@ -34,6 +35,7 @@ from spc_platform.lake.files import (
 )
 from spc_platform.lake.ledger import LandedPage, Ledger, PageOutcome
 from spc_platform.lake.record_index import NEVER, RECORDS
+from spc_platform.prepare.clock import ClockExchange
 from spc_platform.prepare.revisions import drop_repeats, latest_revisions
 from spc_platform.site.model import Resource, Site
 from spc_platform.sources.base import Page, Source, WatermarkKeeper
@@ -277,12 +279,15 @@ def _land_resource(
     before = ledger.watermark(source_id, resource.name)
     batch_id = ledger.open_batch(source_id, resource.name)
     walk = _Walk()
+    clocks: list[ClockExchange] = []
     try:
         for page in source.walk(resource, before):
             walk.add(page, _land_page(page, resource, site, landing, ledger, batch_id, checkpoint))
+            clocks = quickest([*clocks, page.clock]) if page.clock is not None else clocks
     except Exception as error:
         ledger.close_batch(batch_id, None, error=f"{type(error).__name__}: {error}"[:500])
         raise
+    ClockLog(ledger.path.parent).record(clocks)
     after = _watermark_after(source, resource, before, walk)
     checkpoint("walk:landed")
     ledger.close_batch(batch_id, after)

@@ -12,6 +12,7 @@ from spc_platform.site import Site
 
 REFRESH_STEPS = (
     "raw",
+    "clock_offset",
     "shift_calendar",
     "measurement",
     "telemetry",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from spc_platform.contracts.prepared import FILL_FLAGS, TELEMETRY_ALIGNED
+from spc_platform.prepare.clock import check_tolerances, offsets_in_force
 from spc_platform.site.model import Site
 
 _OBSERVED, _HELD, _INTERPOLATED, _IMPUTED, _MISSING = range(len(FILL_FLAGS))
@@ -21,7 +22,14 @@ Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 
 
-def align_streams(telemetry: pl.DataFrame, site: Site, states: pl.DataFrame, first: datetime, last: datetime) -> pl.DataFrame:
+def align_streams(
+    telemetry: pl.DataFrame,
+    site: Site,
+    states: pl.DataFrame,
+    first: datetime,
+    last: datetime,
+    clocks: pl.DataFrame | None = None,
+) -> pl.DataFrame:
     """Align every declared stream on its grid over [first, last): TELEMETRY_ALIGNED, one row per stream and cell.
 
     ``telemetry`` is a frame of the core table; ``states`` has equipment_id, state, start_at, end_at. Cells
@@ -33,7 +41,12 @@ def align_streams(telemetry: pl.DataFrame, site: Site, states: pl.DataFrame, fir
     backwards. What remains is imputed when the stream declares ``state_median`` (median of its observed
     cells in the same state of the unit within the window), else missing. A window in which no declared stream
     was observed gets no cells at all: a closed plant is no row per stream and second.
+
+    ``clocks`` are measured offsets (CLOCK_OFFSET). Raises ContractError for a stream whose tolerance is below what is known
+    of its clock (``clock.check_tolerances``).
     """
+    if clocks is not None:
+        check_tolerances(site["streams"], offsets_in_force(clocks, last))
     first_us, span_us = _epoch_us(first), max((last - first) // _MICROSECOND, 0)
     streams = _grid(site, span_us)
     if streams.is_empty():

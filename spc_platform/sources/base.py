@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
+from spc_platform.prepare.clock import ClockExchange
 from spc_platform.site.model import Resource
 from spc_platform.site.model import Source as SourceConfig
 
@@ -18,6 +19,7 @@ class Page:
     ``body`` is the answer's bytes; ``origin`` says which request or file gave it (secrets removed);
     ``position`` is the source's own mark of progress, e.g. a cursor or a file name. No record is believed to be written
     after ``credible_until``, the source's own time in this answer with some tolerance; None when it did not say.
+    ``clock`` is what the answer says of the source's clock.
     """
 
     source_id: str
@@ -27,6 +29,7 @@ class Page:
     position: str
     received_at: datetime
     credible_until: datetime | None = None
+    clock: ClockExchange | None = None
 
 
 class Source(Protocol):

@@ -6,6 +6,7 @@ from spc_platform.engine.steps.common import CONTRACT, CORE, RAW
 
 STEPS: tuple[Step, ...] = (
     *landed.STEPS,
+    prepared.CLOCKS,
     production.STATES,
     *prepared.STEPS,
     production.OEE,
