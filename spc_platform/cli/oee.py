@@ -43,7 +43,7 @@ def oee(
     ] = None,
     reasons: Annotated[Path | None, _option("What reasons mean: reason_code, time_element.", _FILES)] = None,
     shift: Annotated[
-        list[str] | None, _option("[NAME=]06:00-14:00[@12345] on the clock of --zone; may be repeated.", _CALENDAR, "--shift")
+        list[str] | None, _option("[NAME=]06:00-14:00\\[@12345] on the clock of --zone; may be repeated.", _CALENDAR, "--shift")
     ] = None,
     pause: Annotated[
         list[str] | None, _option("[SHIFT=]10:00-10:30, a planned break; may be repeated.", _CALENDAR, "--break")

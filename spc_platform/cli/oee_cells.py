@@ -51,7 +51,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "equipment": {"equipment_id": _TEXT, "work_center_id": _TEXT},
     "state_map": {"source_state": _TEXT, "state": _TEXT, "time_element": _TEXT, "priority": _WHOLE},
     "reasons": {"reason_code": _TEXT, "time_element": _TEXT, "loss_category": _TEXT, "description": _TEXT},
-    "signals": {"equipment_id": _TEXT, "signal": _TEXT, "value": _TEXT, "at": _TIME},
+    "signals": {"equipment_id": _TEXT, "signal": _TEXT, "value": _TEXT, "at": _TIME, "sequence": _WHOLE},
     "rules": {
         "priority": _WHOLE, **dict.fromkeys(SIGNALS, _TEXT), "power_min": _NUMBER, "power_max": _NUMBER, "state": _TEXT,
     },

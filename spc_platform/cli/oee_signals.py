@@ -25,8 +25,10 @@ def rows_of_states(
 ) -> pl.DataFrame:
     """Make states of signals: one row per state as a file of ``--states`` has them, with ``rule``, absorbed and absorbed_s.
 
-    ``signals``: equipment_id, signal, value, at and ``row``, each row readable. ``rules``: rows of a file, or the name of a
-    built-in set. ``row`` of a state is the row of the file with which the unit's signals changed into it. Raises SPC-415,
+    ``signals``: equipment_id, signal, value, at, ``sequence`` (null where the file has none: which of two values at one
+    instant holds then follows from the values, never from the place in the file) and ``row``, each readable. ``rules``:
+    rows of a file, or the name of a built-in set. ``row`` of a state is the row of the file with which the unit's
+    signals changed into it. Raises SPC-415,
     SPC-416, and SPC-424 for a signal of another name.
     """
     named = pl.col("signal").str.to_lowercase()
@@ -40,7 +42,7 @@ def rows_of_states(
     chosen = _own_rules(rules) if isinstance(rules, pl.DataFrame) else built_in_rules(rules)
     events = signals.with_columns(signal=named)
     made = signal_states(
-        events.select(*SIGNAL_EVENT.names, sequence="row").cast(dict(SIGNAL_EVENT.schema)),  # type: ignore[arg-type]
+        events.select(*SIGNAL_EVENT.names, "sequence").cast(dict(SIGNAL_EVENT.schema)),  # type: ignore[arg-type]
         chosen,
         debounce_s=debounce_s,
         silence_s=silence_s,
@@ -78,7 +80,11 @@ def rows_of_counts(counters: pl.DataFrame, *, maximum: float | None) -> tuple[pl
     deltas = counter_deltas(read.select("stream_id", "at", "value"), maximum=maximum).cast({pl.Categorical: pl.String})
     said = ["stream_id", "at", "equipment_id", "kind", "material_definition_id", "row"]
     # of several readings at one instant the highest holds, as for the delta
-    rows = read.sort("value", "row", nulls_last=False).unique(["stream_id", "at"], keep="last").select(said)
+    rows = (
+        read.sort("value", "material_definition_id", "row", nulls_last=False)
+        .unique(["stream_id", "at"], keep="last")
+        .select(said)
+    )
     found = deltas.join(rows, left_on=["stream_id", "end_at"], right_on=["stream_id", "at"]).sort("stream_id", "end_at")
     quantity = pl.col("delta").cast(pl.Int64)
     counts = found.filter(pl.col("delta") > 0).select(

@@ -125,9 +125,10 @@ def state_study(tables: Tables, plan: Plan) -> StateStudy:
     entries = judged_entries(tables.entries, units, plan.zone, found)
     shifts = pl.concat([tables.shifts, _occurrences(entries, plan.zone)])
     if shifts.is_empty():
+        refused = "" if tables.entries is None or tables.entries.is_empty() else f" Rows refused: {found.summary()}"
         raise SiteError(
             "there is no shift, so no time in which the units were meant to run. Give the shifts, e.g. 06:00-14:00, or rows "
-            "of kind shift in the calendar.",
+            f"of kind shift in the calendar.{refused}",
             code="SPC-419",
         )
     products = judged_products(tables.products, found)

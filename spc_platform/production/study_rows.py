@@ -46,7 +46,7 @@ REMEDIES: dict[str, tuple[str, str]] = {
     "NO_IDEAL_CYCLE": ("the ideal cycle is missing, 0 or below 0", "write the planned run time per item in seconds"),
     "KIND_UNKNOWN": ("the kind is none of the calendar", f"use shift, {', '.join(CALENDAR_KINDS)}"),
     "END_MISSING": ("start or end is empty", "write both"),
-    "TOO_LONG": ("a shift lasts more than 24 hours", "split it"),
+    "TOO_LONG": ("a shift lasts more than 24 hours on the clock", "split it"),
     "NOT_ON_A_MINUTE": ("a shift begins or ends between two minutes", "write whole minutes"),
     "SHOWN_TWICE": (
         "a shift begins or ends in an hour that the clock shows for the second time",
@@ -263,7 +263,7 @@ def judged_entries(rows: pl.DataFrame | None, units: pl.Series, zone: str, found
             "KIND_UNKNOWN": ~pl.col("kind").is_in(["shift", *CALENDAR_KINDS]) | pl.col("kind").is_null(),
             "END_MISSING": (start.is_null() | end.is_null()) & pl.col("problem").is_null(),
             "END_BEFORE_START": end <= start,
-            "TOO_LONG": shift & (end - start > pl.duration(hours=24)),
+            "TOO_LONG": shift & (_shown(end, zone) - _shown(start, zone) > pl.duration(hours=24)),
             "NOT_ON_A_MINUTE": shift & uneven,
             "SHOWN_TWICE": shift & (_second_time(start, zone) | _second_time(end, zone)),
         },
@@ -278,10 +278,16 @@ def judged_entries(rows: pl.DataFrame | None, units: pl.Series, zone: str, found
     return kept
 
 
+def _shown(at: pl.Expr, zone: str) -> pl.Expr:
+    """What the clock of the zone shows at the instant."""
+    return at.dt.convert_time_zone(zone).dt.replace_time_zone(None)
+
+
 def _second_time(at: pl.Expr, zone: str) -> pl.Expr:
     """Whether the clock of the zone shows the instant for the second time."""
-    shown = at.dt.convert_time_zone(zone).dt.replace_time_zone(None)
-    return shown.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC") != at
+    return (
+        _shown(at, zone).dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC") != at
+    )
 
 
 def judged_products(rows: pl.DataFrame | None, found: Findings) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from spc_platform.cli.oee_file import Request, oee_document
+from spc_platform.errors import SiteError
 
 THREE = ("early=06:00-14:00", "late=14:00-22:00", "night=22:00-06:00")
 STATES = "equipment_id,state,start_at,end_at"
@@ -107,3 +109,62 @@ def test_a_fraction_of_a_second_is_the_float_nearest_to_it(study):
     (row,) = document["elements"]
     assert (row["apt_s"], row["unknown_s"], row["pot_s"]) == (97.579614, 28702.420386, 28800.0)
     assert document["total"]["iso_22400"]["availability"] == float(Fraction(97579614, 28800 * 10**6))
+
+
+def test_a_dated_shift_of_a_whole_day_keeps_the_hours_that_the_clock_change_gives_it(study):
+    # Berlin: 06:00 to 06:00 are 25 h on the night of 25 October and 23 h on that of 29 March 2026.
+    header = "kind,shift_id,start_at,end_at"
+    autumn = study(
+        ["CNC,RUN,2026-10-24T04:00:00Z,2026-10-25T05:00:00Z"],
+        calendar=[header, "shift,day,2026-10-24T06:00:00+02:00,2026-10-25T06:00:00+01:00"],
+        zone="Europe/Berlin",
+        pri=60.0,
+    )
+    assert autumn["total"]["elements"]["apt_s"] == autumn["total"]["elements"]["pot_s"] == 25 * 3600
+    spring = study(
+        ["CNC,RUN,2026-03-28T05:00:00Z,2026-03-29T04:00:00Z"],
+        calendar=[header, "shift,day,2026-03-28T06:00:00+01:00,2026-03-29T06:00:00+02:00"],
+        zone="Europe/Berlin",
+        pri=60.0,
+    )
+    assert spring["total"]["elements"]["apt_s"] == spring["total"]["elements"]["pot_s"] == 23 * 3600
+
+
+def test_a_dated_shift_that_the_clock_shows_as_more_than_a_day_is_refused_not_shortened(study):
+    # 24 h over the spring change run from 06:00 to 07:00 of the next day: no rule of the clock says 25 hours of a day
+    with pytest.raises(SiteError, match=r"SPC-419.*TOO_LONG"):
+        study(
+            ["CNC,RUN,2026-03-28T05:00:00Z,2026-03-29T05:00:00Z"],
+            calendar=["kind,shift_id,start_at,end_at", "shift,day,2026-03-28T06:00:00+01:00,2026-03-29T07:00:00+02:00"],
+            zone="Europe/Berlin",
+            pri=60.0,
+        )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_signals_that_speak_at_one_instant_give_the_same_states_in_any_order(tmp_path, seed):
+    lines = [
+        "CNC,execution,READY,2026-03-10T06:00:00Z",
+        "CNC,execution,ACTIVE,2026-03-10T07:00:00Z",
+        "CNC,execution,INTERRUPTED,2026-03-10T07:00:00Z",
+        "CNC,execution,UNAVAILABLE,2026-03-10T08:00:00Z",
+        "CNC,execution,ACTIVE,2026-03-10T08:00:00Z",
+        "CNC,mode,AUTOMATIC,2026-03-10T07:00:00Z",
+        "CNC,mode,MANUAL,2026-03-10T09:00:00Z",
+    ]
+    random.Random(seed).shuffle(lines)
+    (tmp_path / "signals.csv").write_text("\n".join(["equipment_id,signal,value,at", *lines]) + "\n")
+    request = Request(signals=tmp_path / "signals.csv", shifts=("early=06:00-14:00",), pri=60.0, as_of="2026-03-10T14:00:00Z")
+    elements = oee_document(request)["total"]["elements"]
+    # 06 IDLE; 07 INTERRUPTED (behind ACTIVE in the alphabet) STOP; 08 ACTIVE (rather than UNAVAILABLE) RUN; 09 by hand SETUP
+    assert [elements[name] for name in ("adot_s", "adet_s", "apt_s", "aust_s")] == [3600, 3600, 3600, 5 * 3600]
+
+
+def test_the_sequence_of_a_log_says_which_of_two_signals_at_one_instant_came_last(tmp_path):
+    lines = ["CNC,execution,INTERRUPTED,2026-03-10T06:00:00Z,7", "CNC,execution,ACTIVE,2026-03-10T06:00:00Z,8"]
+    for order in (lines, lines[::-1]):
+        (tmp_path / "signals.csv").write_text("\n".join(["equipment_id,signal,value,at,sequence", *order]) + "\n")
+        request = Request(
+            signals=tmp_path / "signals.csv", shifts=("early=06:00-14:00",), pri=60.0, as_of="2026-03-10T14:00:00Z"
+        )
+        assert oee_document(request)["total"]["elements"]["apt_s"] == 8 * 3600
