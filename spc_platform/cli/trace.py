@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from spc_platform.cli.trace_records import Records
     from spc_platform.production.traceability import Direction
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 SHOWN = 40
 """Rows of a table on the console; JSON has all of them."""
 UNKNOWN_ITEM, WRONG_OPTION = "SPC-640", "SPC-641"
@@ -46,7 +46,11 @@ _TABLES = {
     ),
     "work_orders": ("Work orders", ("job_order_id", "work_center_id", "material_definition_id", "start_at", "end_at")),
     "recall": ("Recall", ("item_id", "depth", "is_finished", "share", "quantity", "segment_id", "equipment_id", "seen_at")),
-    "refused_links": ("Refused links", ("parent_id", "child_id", "reasons", "cycle_items", "cycle_records")),
+    "recall_in_doubt": ("Recall in doubt: reached by refused links only", ("item_id", "source_id", "record_id", "reasons")),
+    "refused_links": (
+        "Refused links",
+        ("parent_id", "child_id", "link_type", "source_id", "record_id", "reasons", "cycle_items", "cycle_records"),
+    ),
 }
 
 _File = Annotated[Path | None, typer.Option(help="CSV, Parquet or XLSX file; without it the lake is read.")]
@@ -122,7 +126,7 @@ def trace_document(
     """The document of one trace. Raises SPC-640 when neither a link nor a measurement nor an operation names the item."""
     import polars as pl
 
-    from spc_platform.production.traceability import recall, trace, trace_measurements, with_kinds
+    from spc_platform.production.traceability import recall, recall_in_doubt, trace, trace_measurements, with_kinds
 
     genealogy = records.genealogy
     found = trace(genealogy, item_id, directions, depth)
@@ -130,12 +134,14 @@ def trace_document(
     whole = found if depth is None or "forward" not in directions else trace(genealogy, item_id, ["forward"])
     asked = pl.concat([found.items["item_id"], whole.items["item_id"]]).unique().sort()
     measured, events = records.measurement(asked), records.segment_event(asked)
-    if genealogy.place(item_id) is None and not _names(item_id, measured, events):
+    doubtful = recall_in_doubt(genealogy, _onward(whole.items), records.refused) if "forward" in directions else None
+    touched = asked if doubtful is None else pl.concat([asked, doubtful["item_id"]])
+    refused = records.refused.filter(pl.any_horizontal(pl.col("parent_id", "child_id").is_in(touched.implode())))
+    if genealogy.place(item_id) is None and refused.is_empty() and not _names(item_id, measured, events):
         raise _unknown(records, item_id, kind)
     items = with_kinds(found.items, measured, events)
     recalled = recall(genealogy, item_id, events, measured) if "forward" in directions else None
     judged = trace_measurements(items, measured, records.specifications, *records.chart(measured))
-    refused = records.refused.filter(pl.col("parent_id").is_in(asked.implode()) | pl.col("child_id").is_in(asked.implode()))
     orders = pl.concat([found.links["job_order_id"], judged["job_order_id"]]).drop_nulls().unique().sort()
     start = items.filter(pl.col("relation") == "start")
     document: dict[str, Any] = {
@@ -153,8 +159,11 @@ def trace_document(
             "with_signals": judged["signals"].is_not_null().sum(),
             "recalled": None if recalled is None else recalled.height,
             "recalled_finished": None if recalled is None else recalled["is_finished"].sum(),
+            "recall_in_doubt": None if doubtful is None else doubtful.height,
             "links_in_genealogy": genealogy.edges.height,
+            "refused_links": refused.height,
             "links_refused_in_all": records.refused.height,
+            "links_without_ends": records.refused.filter(_is_without_end()).height,
         },
         "items": items,
         "links": found.links,
@@ -164,9 +173,22 @@ def trace_document(
         "violations": records.violations(judged),
         "work_orders": records.work_orders(orders),
         "recall": recalled,
+        "recall_in_doubt": doubtful,
         "refused_links": refused,
     }
     return document | {"warnings": _warnings(document, depth)}
+
+
+def _onward(items: pl.DataFrame) -> pl.Series:
+    import polars as pl
+
+    return items.filter(pl.col("relation") != "ancestor")["item_id"]
+
+
+def _is_without_end() -> pl.Expr:
+    import polars as pl
+
+    return pl.any_horizontal(pl.col("parent_id", "child_id").is_null())
 
 
 def _names(item_id: str, measured: pl.DataFrame, events: pl.DataFrame) -> bool:
@@ -205,6 +227,14 @@ def _warnings(document: Mapping[str, Any], depth: int | None) -> list[str]:
     refused = document["refused_links"].height
     if refused:
         warnings.append(f"{refused} refused links name items of this trace; what they say is missing here: see refused_links.")
+    doubtful = document["recall_in_doubt"]
+    if doubtful is not None and doubtful.height:
+        warnings.append(
+            f"the recall list is short by up to {doubtful.height} items, if refused links are right: see recall_in_doubt."
+        )
+    lost = document["summary"]["links_without_ends"]
+    if lost:
+        warnings.append(f"{lost} refused links do not say both what was used and what came of it; nobody knows whose they are.")
     issues = links["time_issue"].is_not_null().sum()
     if issues:
         warnings.append(f"{issues} links used their parent before it was made; they count all the same: see time_issue.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from spc_platform.contracts.core import MEASUREMENT, WORK_ORDER
+from spc_platform.contracts.genealogy import LOT_GENEALOGY_REFUSED
 from spc_platform.contracts.operations import SEGMENT_EVENT_PAYLOAD
 from spc_platform.contracts.raw import MEASUREMENT_PAYLOAD
 from spc_platform.contracts.site import SPECIFICATIONS
@@ -173,11 +174,27 @@ def lake_records(settings: Settings, known_at: datetime | None, lake: Lake | Non
         refused = store.manifest("lot_genealogy_refused")
         key = f"{digest} {'' if refused is None else refused.sha256}"
         genealogy, refused_links = GenealogyIndex(settings.data / "genealogy").open(key, made)
+        refused_links = pl.concat([refused_links, _rejected(store)])
     else:
         links, digest = _links(store, known_at)
         genealogy, refused_links = _genealogy(links, known_at)
     origin = {"mode": "lake", "name": "lake", "links_sha256": digest}
     return Records(origin, genealogy, refused_links, specifications, store)
+
+
+def _rejected(lake: Lake) -> pl.DataFrame:
+    """Links that entered no genealogy because their record breaks a rule: LOT_GENEALOGY_REFUSED.
+
+    A record that could not be read has no identity of its own: the page and row that hold it name it.
+    """
+    table = "material_link_rejected"
+    if not _has(lake, table) or not lake.dates(table):
+        return LOT_GENEALOGY_REFUSED.empty()
+    page = pl.concat_str(pl.lit("page "), pl.col("page_sha256").str.slice(0, 12), pl.lit(" row "), "page_row")
+    rows = lake.scan(table).with_columns(
+        record_id=pl.coalesce("record_id", page), cycle_items=pl.lit(None, pl.String), cycle_records=pl.lit(None, pl.String)
+    )
+    return LOT_GENEALOGY_REFUSED.conform(rows.select(LOT_GENEALOGY_REFUSED.names).collect())
 
 
 def _links(lake: Lake, known_at: datetime | None) -> tuple[pl.DataFrame, str]:

@@ -114,6 +114,20 @@ RECALL = Table(
     partitioned=False,
 )
 
+RECALL_IN_DOUBT = Table(
+    name="recall_in_doubt",
+    description="What would be on the recall list too if refused links were right, each with the refused link that leads to it.",
+    columns=(
+        _ITEM,
+        identifier("source_id", "Source of the refused link."),
+        text("record_id", "Record of the refused link."),
+        text("reasons", "Why the link is refused."),
+    ),
+    key=("item_id",),
+    sort=("item_id",),
+    partitioned=False,
+)
+
 TRACE_MEASUREMENT = Table(
     name="trace_measurement",
     description="Measurements of the items of one trace, each with what judged it: specification version, limit version, signals.",

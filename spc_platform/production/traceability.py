@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from spc_platform.contracts.genealogy import LOT_GENEALOGY, NODE, RECALL, TRACE_ITEM, TRACE_LINK, TRACE_MEASUREMENT
+from spc_platform.contracts.genealogy import (
+    LOT_GENEALOGY,
+    NODE,
+    RECALL,
+    RECALL_IN_DOUBT,
+    TRACE_ITEM,
+    TRACE_LINK,
+    TRACE_MEASUREMENT,
+)
 from spc_platform.production.genealogy import Ints, numbered, ranges
 
 Direction = Literal["forward", "backward"]
@@ -211,6 +219,42 @@ def recall(genealogy: Genealogy, item_id: str, segment_event: pl.DataFrame, meas
     )
     seen = _last_seen(found["item_id"], segment_event, rows)
     return RECALL.conform(with_kinds(found, measurement, segment_event).join(seen, on="item_id", how="left"))
+
+
+def recall_in_doubt(genealogy: Genealogy, reached: pl.Series, refused: pl.DataFrame) -> pl.DataFrame:
+    """What would be on the recall list too if the refused links were right: RECALL_IN_DOUBT.
+
+    ``reached``: the suspect item and everything that came of it. ``refused``: LOT_GENEALOGY_REFUSED; a link that does not
+    say both ends leads nowhere. Of several refused links that lead to an item, the nearest names it, then source and record.
+    """
+    leads = refused.filter(pl.col("parent_id").is_not_null() & pl.col("child_id").is_not_null())
+    leads = leads.select("parent_id", "child_id", "source_id", "record_id", "reasons").sort(
+        "source_id", "record_id", "child_id"
+    )
+    known = reached
+    found = [RECALL_IN_DOUBT.empty()]
+    while True:
+        into = pl.col("parent_id").is_in(known.implode()) & ~pl.col("child_id").is_in(known.implode())
+        front = leads.filter(into).unique("child_id", keep="first", maintain_order=True)
+        if front.is_empty():
+            return RECALL_IN_DOUBT.conform(pl.concat(found))
+        behind = pl.concat(
+            pl.DataFrame({"item_id": _downstream(genealogy, child)}).with_columns(
+                source_id=pl.lit(source), record_id=pl.lit(record), reasons=pl.lit(reasons)
+            )
+            for _, child, source, record, reasons in front.iter_rows()
+        )
+        behind = behind.filter(~pl.col("item_id").is_in(known.implode()))
+        found.append(behind.unique("item_id", keep="first", maintain_order=True).select(RECALL_IN_DOUBT.names))
+        known = pl.concat([known, found[-1]["item_id"]])
+
+
+def _downstream(genealogy: Genealogy, item_id: str) -> pl.Series:
+    """An item and everything that came of it by links in force."""
+    place = genealogy.place(item_id)
+    if place is None:
+        return pl.Series("item_id", [item_id])
+    return genealogy.nodes["item_id"][genealogy.walk(place, "forward").nodes]
 
 
 def _shares(parent: Ints, child: Ints, quantity: Floats, n: int, start: int) -> Floats:

@@ -27,6 +27,7 @@ from spc_platform.settings import REPOSITORY, Settings
 
 DAY = date(2026, 1, 6)
 START = datetime(2026, 1, 6, 9, tzinfo=UTC)
+REJECTED = LAKE_TABLES["material_link_rejected"]
 MATERIAL_LINK = Table("material_link", "", (*LINEAGE, *MATERIAL_LINK_PAYLOAD), key=("source_id", "record_id"))
 SEGMENT_EVENT = Table("segment_event", "", (*LINEAGE, *SEGMENT_EVENT_PAYLOAD), key=("source_id", "record_id"))
 CONTRACTS: Mapping[str, Table] = {
@@ -171,6 +172,22 @@ def test_the_recall_list_of_a_raw_lot_says_how_much_is_where(settings: Settings,
     rows = [(row["item_id"], row["share"], row["quantity"], row["equipment_id"]) for row in found["recall"]]
     assert rows == [("S1", 0.75, 3.0, "A20"), ("S2", 0.25, 1.0, None)]
     assert [row["cycle_records"] for row in found["refused_links"]] == ["mes:2;mes:3"]
+
+
+def test_links_that_the_lake_rejected_are_told_beside_the_trace(settings: Settings, lake: Lake) -> None:
+    kept = {"is_current": True, "is_deleted": False}
+    wrong = {**link("7", "S1", "S8", -1), **kept, "reasons": "quantity:NOT_ABOVE_0"}
+    unread = {**kept, "page_sha256": "ab" * 32, "page_row": 4, "reasons": "UNREADABLE"}
+    lake.commit("material_link_rejected", frame(REJECTED, wrong, unread), DAY)
+    found = traced(settings, lake, "RAW", "lot")
+    told = [(row["record_id"], row["reasons"].partition(":")[0]) for row in found["refused_links"]]
+    assert sorted(told) == [("3", "child_id"), ("7", "quantity")]
+    assert [(row["item_id"], row["record_id"]) for row in found["recall_in_doubt"]] == [("S8", "7")]
+    assert (found["summary"]["links_refused_in_all"], found["summary"]["links_without_ends"]) == (3, 1)
+    schema = json.loads((REPOSITORY / "docs" / "reference" / "trace.schema.json").read_text())
+    jsonschema.Draft202012Validator(schema).validate(found)
+    rejected = lake_records(settings, None, lake).refused.filter(pl.col("reasons") == "UNREADABLE")
+    assert rejected["record_id"].to_list() == ["page abababababab row 4"]
 
 
 def test_a_changed_genealogy_is_indexed_anew(settings: Settings, lake: Lake) -> None:

@@ -180,6 +180,51 @@ def test_an_item_that_is_asked_for_as_the_wrong_kind_is_traced_with_a_warning(tm
     assert found["warnings"] == ["S1 was asked for as a lot, but records say that it is a serial."]
 
 
+REFUSED = """record_id,parent_id,child_id,link_type,quantity,occurred_at
+1,RAW,A,split,60,2026-03-01T08:00:00Z
+2,A,S1,assembled,60,2026-03-01T09:00:00Z
+3,A,B,split,0,2026-03-01T08:30:00Z
+4,B,S2,assembled,1,2026-03-01T09:00:00Z
+5,B,S3,assembled,1,2026-03-01T09:00:00Z
+6,S3,C,assembled,-1,2026-03-01T10:00:00Z
+7,OTHER,D,split,0,2026-03-01T09:00:00Z
+8,A,,assembled,1,2026-03-01T09:00:00Z
+9,LONE,LONE,consumed,1,2026-03-01T09:00:00Z
+"""
+
+
+def test_a_recall_tells_what_refused_links_would_add_to_it(tmp_path: Path) -> None:
+    found = document("--links", written(tmp_path, "links.csv", REFUSED), "--lot", "RAW")
+    assert [row["item_id"] for row in found["recall"]] == ["A", "S1"]
+    doubtful = [(row["item_id"], row["record_id"]) for row in found["recall_in_doubt"]]
+    assert doubtful == [("B", "3"), ("C", "6"), ("S2", "3"), ("S3", "3")]
+    assert all(row["reasons"].startswith("quantity:") for row in found["recall_in_doubt"])
+    assert sorted(row["record_id"] for row in found["refused_links"]) == ["3", "6", "8"]
+    summary = found["summary"]
+    assert (summary["refused_links"], summary["recall_in_doubt"], summary["links_refused_in_all"]) == (3, 4, 5)
+    assert summary["links_without_ends"] == 1
+    assert [warning.split(" ")[0] for warning in found["warnings"][:3]] == ["3", "the", "1"]
+    assert "short by up to 4 items" in found["warnings"][1]
+
+
+def test_a_trace_that_goes_backward_says_nothing_of_a_recall_but_lists_refused_links(tmp_path: Path) -> None:
+    found = document("--links", written(tmp_path, "links.csv", REFUSED), "--serial", "S2", "--direction", "backward")
+    assert (found["recall"], found["recall_in_doubt"], found["summary"]["recall_in_doubt"]) == (None, None, None)
+    assert [row["record_id"] for row in found["refused_links"]] == ["3"]
+
+
+def test_an_item_that_only_refused_links_name_is_traced_to_them(tmp_path: Path) -> None:
+    found = document("--links", written(tmp_path, "links.csv", REFUSED), "--lot", "LONE")
+    assert [(row["record_id"], row["reasons"]) for row in found["refused_links"]] == [("9", "child_id:SELF_LINK")]
+    assert ([row["item_id"] for row in found["items"]], found["recall"]) == (["LONE"], [])
+
+
+def test_the_table_shows_refused_links_with_their_records(tmp_path: Path) -> None:
+    answer = CliRunner().invoke(app, ["trace", "--links", str(written(tmp_path, "links.csv", REFUSED)), "--lot", "RAW"])
+    assert all(title in answer.stdout for title in ("Recall in doubt", "Refused links", "refused links 3"))
+    assert "warning: the recall list is short by up to 4 items" in answer.stdout
+
+
 def test_the_table_shows_the_items_links_and_the_recall_list(tmp_path: Path) -> None:
     answer = CliRunner().invoke(app, ["trace", "--links", str(written(tmp_path, "links.csv", LINKS)), "--lot", "RAW"])
     assert answer.exit_code == 0
