@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, time
 from functools import cache
 from pathlib import Path
@@ -23,7 +23,8 @@ from spc_platform.errors import SiteError
 from spc_platform.production.signals import RULES
 from spc_platform.site.checks import check_tables
 from spc_platform.site.files import LINE, Problems, TomlFile, did_you_mean, read_csv, read_fields
-from spc_platform.site.model import BaselinePolicy, Policies, Resource, Site, Source
+from spc_platform.site.model import COLLECTED, BaselinePolicy, Policies, Resource, Site, Source
+from spc_platform.site.profiles import COLLECTED_OPTIONS, PROFILES, with_profile
 
 TOML_FILES = ("site.toml", "policies.toml", "sources.toml")
 OPTIONAL_FILES = ("erp.toml",)
@@ -199,6 +200,11 @@ def _tables_in(toml: TomlFile, values: dict[str, Any], key: str, path: tuple[str
 
 
 def _source(toml: TomlFile, values: dict[str, Any], path: tuple[str | int, ...]) -> Source | None:
+    try:
+        values = with_profile(values)
+    except SiteError:
+        toml.problem((*path, "profile"), f"no profile {values['profile']!r}", did_you_mean(str(values["profile"]), PROFILES))
+        values = {key: value for key, value in values.items() if key != "profile"}
     given = {key: value for key, value in values.items() if key != "resource"}
     read = read_fields(Source, given, toml, path, nested=("resources",))
     if "resources" in given:
@@ -217,6 +223,12 @@ def _source(toml: TomlFile, values: dict[str, Any], path: tuple[str | int, ...])
             )
     _check_zone(toml, read, path)
     clock = {key: read[key] for key in ("zone", "ambiguous") if key in read}
+    if read.get("options") and read.get("kind") not in COLLECTED:
+        toml.problem(
+            (*path, "options"),
+            f"a source of kind {read.get('kind')!r} has no options",
+            f"remove it; options belong to the kinds {', '.join(COLLECTED)}",
+        )
     listed = _tables_in(toml, values, "resource", path)
     resources = [_resource(toml, item, (*path, "resource", index), clock) for index, item in enumerate(listed)]
     if not listed:
@@ -229,6 +241,8 @@ def _source(toml: TomlFile, values: dict[str, Any], path: tuple[str | int, ...])
             )
     if not {"source_id", "kind"} <= read.keys():
         return None
+    if read["kind"] in COLLECTED:
+        resources = [each and replace(each, options={**COLLECTED_OPTIONS, **each.options}) for each in resources]
     return Source(**read, resources=tuple(resource for resource in resources if resource is not None))
 
 

@@ -44,7 +44,8 @@ class Resource:
 class Source:
     """A configured source. Secrets are named by environment variable, never written in the folder.
 
-    ``zone`` and ``ambiguous`` hold for every resource that does not state its own.
+    ``zone`` and ``ambiguous`` hold for every resource that does not state its own. ``options`` belong to the kinds that
+    are collected.
     """
 
     source_id: str
@@ -58,6 +59,7 @@ class Source:
     auth: dict[str, Any] = field(default_factory=dict)
     pagination: dict[str, Any] = field(default_factory=dict)
     limits: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
