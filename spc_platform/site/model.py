@@ -6,7 +6,8 @@ Tables follow ``spc_platform.contracts.site``; everything here is immutable. Loa
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -15,6 +16,17 @@ import polars as pl
 
 COLLECTED = ("opcua", "mqtt", "mtconnect", "modbus", "serial")
 """Kinds of sources that `spc collect` subscribes to; the platform reads what it spooled."""
+
+_YEARS = range(1970, 2101)
+
+
+@lru_cache
+def _changes_at(zone: str, day_start: time) -> bool:
+    """Whether the clock of the zone ever shows the time twice or skips it."""
+    days = (date(year, 1, 1) + timedelta(days=offset) for year in _YEARS for offset in range(366))
+    clock = (datetime.combine(day, day_start, ZoneInfo(zone)) for day in days)
+    return any(at.utcoffset() != at.replace(fold=1).utcoffset() for at in clock)
+
 
 Ambiguous = Literal["reject", "earliest", "latest", "by_order"]
 """Which of its two instants a local time means that happened twice, as clocks went back; ``sources.local_time`` explains."""
@@ -140,6 +152,20 @@ class Site:
 
         The production day runs from ``day_start`` to ``day_start`` on the wall clock of the site's
         zone, so a night shift belongs to the date on which it started and a DST day has 23 or 25 hours.
+        A ``day_start`` that the clock shows twice means its first time; one that it skips comes as if the
+        clock had not yet been changed.
         """
         start = pl.duration(hours=self.day_start.hour, minutes=self.day_start.minute)
-        return (at.dt.convert_time_zone(self.zone).dt.replace_time_zone(None) - start).dt.date()
+        shown = (at.dt.convert_time_zone(self.zone).dt.replace_time_zone(None) - start).dt.date()
+        if not _changes_at(self.zone, self.day_start):
+            return shown
+        a_day = pl.duration(days=1)
+
+        def begins(day: pl.Expr) -> pl.Expr:
+            local = day.cast(pl.Datetime("us")) + start
+            first = local.dt.replace_time_zone(self.zone, ambiguous="earliest", non_existent="null")
+            skipped = (local - a_day).dt.replace_time_zone(self.zone, ambiguous="earliest", non_existent="null") + a_day
+            return pl.coalesce(first, skipped).dt.convert_time_zone("UTC")
+
+        following = shown + a_day
+        return pl.when(begins(following) <= at).then(following).when(begins(shown) > at).then(shown - a_day).otherwise(shown)

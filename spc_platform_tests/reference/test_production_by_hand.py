@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, date, datetime, time, timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import polars as pl
 import pytest
 
 from spc_platform.cli.oee_file import Request, oee_document
 from spc_platform.errors import SiteError
+from spc_platform_tests.unit.production_site import site
 
 THREE = ("early=06:00-14:00", "late=14:00-22:00", "night=22:00-06:00")
 STATES = "equipment_id,state,start_at,end_at"
@@ -168,3 +172,49 @@ def test_the_sequence_of_a_log_says_which_of_two_signals_at_one_instant_came_las
             signals=tmp_path / "signals.csv", shifts=("early=06:00-14:00",), pri=60.0, as_of="2026-03-10T14:00:00Z"
         )
         assert oee_document(request)["total"]["elements"]["apt_s"] == 8 * 3600
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "day_start"),
+    [
+        ("America/Chicago", date(2026, 11, 1), "01:30"),
+        ("America/Chicago", date(2026, 3, 8), "02:30"),
+        ("Europe/Berlin", date(2026, 10, 25), "02:00"),
+        ("Europe/Berlin", date(2026, 10, 25), "02:59"),
+        ("Europe/Berlin", date(2026, 3, 29), "02:15"),
+        ("Australia/Lord_Howe", date(2026, 4, 5), "01:45"),
+        ("Australia/Lord_Howe", date(2026, 10, 4), "02:10"),
+        ("Africa/Cairo", date(2026, 10, 29), "23:30"),
+        ("America/Havana", date(2026, 3, 8), "00:00"),
+        ("Asia/Kolkata", date(2026, 3, 8), "00:30"),
+        ("Europe/Berlin", date(2026, 10, 25), "06:00"),
+    ],
+)
+def test_a_production_date_begins_once_at_its_first_clock_time(zone, day, day_start):
+    # Begin of each date: its clock time, the first where shown twice, before the change where skipped (PEP 495, fold=0).
+    start = time.fromisoformat(day_start)
+    near = [day + timedelta(days=offset) for offset in range(-3, 4)]
+    begins = {datetime.combine(one, start, ZoneInfo(zone)).astimezone(UTC): one for one in near}
+    first = min(begins) + timedelta(days=1)
+    instants = [first + timedelta(minutes=minute) for minute in range(4 * 24 * 60)]
+    expected = [begins[max(begun for begun in begins if begun <= at)] for at in instants]
+    plant = site(zone, day_start=day_start)
+    found = pl.DataFrame({"at": instants}, schema={"at": pl.Datetime("us", "UTC")}).select(plant.production_date(pl.col("at")))
+    assert found["at"].to_list() == expected
+
+
+def test_parts_of_the_repeated_hour_stay_in_the_shift_that_begins_in_it(study):
+    # Chicago, 1 November 2026: 01:30 is first 06:30Z. The shift until 09:30 CST (15:30Z) lasts 9 h; 07:10Z is its 40th minute.
+    document = study(
+        ["CNC,RUN,2026-11-01T06:30:00Z,2026-11-01T15:30:00Z"],
+        [
+            "CNC,2026-11-01T06:40:00Z,shaft,1,0,0",
+            "CNC,2026-11-01T07:10:00Z,shaft,3,0,0",
+            "CNC,2026-11-01T07:40:00Z,shaft,4,0,0",
+        ],
+        shifts=("early=01:30-09:30",),
+        zone="America/Chicago",
+        by=("date", "shift"),
+        pri=60.0,
+    )
+    assert by_shift(document, "pq", "apt_s", "pot_s") == {("2026-11-01", "early"): [8, 9 * 3600, 9 * 3600]}
