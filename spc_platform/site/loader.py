@@ -31,6 +31,7 @@ OPTIONAL_FILES = ("erp.toml",)
 """Files of other parts of the platform, which read them themselves."""
 OPTIONAL_TABLES = (
     "energy_meters",
+    "part_counters",
     "rules",
     "multivariate",
     "breaks",
@@ -156,6 +157,8 @@ _RANGES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "estimate_window_days": ("1 or greater", lambda value: value >= 1),
     "poll_s": _POSITIVE,
     "overlap_s": _NOT_NEGATIVE,
+    "least_window_share": ("between 0 and 1", lambda value: 0 <= value <= 1),
+    "reconcile_days": ("1 or greater", lambda value: value >= 1),
 }
 
 
@@ -268,6 +271,12 @@ def _resource(toml: TomlFile, values: dict[str, Any], path: tuple[str | int, ...
                 (*path, "fields", name), f'fields: no column "{name}" in {", ".join(tables)}', did_you_mean(name, canonical)
             )
     _check_zone(toml, read, path)
+    if read.get("deletions") == "window" and read.get("mutable") is False:
+        toml.problem(
+            (*path, "deletions"),
+            "records of an append-only resource cannot be deleted",
+            'set mutable = true, or deletions = "flag"',
+        )
     if not {"name", "tables", "format"} <= read.keys():
         return None
     return Resource(**{**clock, **read})

@@ -151,7 +151,7 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
     """
     shape = shape_of(resource)
     try:
-        if shape.is_plain:
+        if shape.is_plain_in(body):
             plan = _plan(table, tuple(sorted(resource.fields.items())))
             records = records_of(open_page(body), resource.records)
             rows, errors = _plain_rows(plan, records, shape)

@@ -86,7 +86,20 @@ class Shape:
         self.rejects_duplicates = o["duplicate_keys"] == "reject"
         self._quality = [self._rule(rule) for rule in o["quality"]]
         self._check()
-        self.is_plain = not (set(given) - {"duplicate_keys"}) and not any(_is_path(path) for path in fields.values())
+        flat = not any(_is_path(path) for path in fields.values())
+        self.is_plain = flat and not (set(given) - {"duplicate_keys"})
+        self._only_quality = flat and not (set(given) - {"duplicate_keys", "quality"})
+
+    def is_plain_in(self, body: bytes) -> bool:
+        """True when the records of a page are flat objects and none of them says anything of its quality."""
+        if self.is_plain:
+            return True
+        silent = [rule["path"] for rule in self._quality if rule["good"] is None and not _is_path(rule["path"])]
+        return (
+            self._only_quality
+            and len(silent) == len(self._quality)
+            and not any(f'"{path}"'.encode() in body for path in silent)
+        )
 
     def _wrong(self, key: str, what: str) -> SiteError:
         return SiteError(f"resource {self._name!r}: options.{key} {what}", code="SPC-430")
