@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from spc_platform.production.explanation import Explanation
 
 SCHEMA_VERSION = "1.0"
-_FORMATS = ("table", "json")
-_CLOCKS = ("source", "receipt")
+FORMATS = ("table", "json")
+CLOCKS = ("source", "receipt")
 
 _Format = Annotated[str, typer.Option("--format", help="table or json.")]
 
@@ -38,8 +38,8 @@ def why(
     from spc_platform.engine import Workspace
     from spc_platform.settings import Settings
 
-    _one_of("--format", form, _FORMATS)
-    _one_of("--clock", clock, _CLOCKS)
+    one_of("--format", form, FORMATS)
+    one_of("--clock", clock, CLOCKS)
     plant = Workspace.open(Settings())
     found = explained(plant, day.date(), equipment, shift, known_at, later, clock)
     document = why_document(found, clock)
@@ -57,9 +57,9 @@ def wip(
     from spc_platform.engine import Workspace
     from spc_platform.settings import Settings
 
-    _one_of("--format", form, _FORMATS)
+    one_of("--format", form, FORMATS)
     plant = Workspace.open(Settings())
-    document = wip_document(plant, _instant(plant, "--at", at) or _newest(plant), equipment)
+    document = wip_document(plant, instant(plant, "--at", at) or _newest(plant), equipment)
     typer.echo(json.dumps(document, indent=2) if form == "json" else _wip_text(document))
 
 
@@ -76,8 +76,8 @@ def explained(
     from spc_platform.engine.knowledge import as_of_known_at, raw_with_receipts
     from spc_platform.production.explanation import TABLES, Cell, explain
 
-    after = _instant(plant, "--and", later) or _newest(plant)
-    before = _instant(plant, "--known-at", known_at) or min(plant.day_bounds(day)[1], after)
+    after = instant(plant, "--and", later) or _newest(plant)
+    before = instant(plant, "--known-at", known_at) or min(plant.day_bounds(day)[1], after)
     if not plant.lake.has("raw_equipment_state", day):
         raise ContractError(
             f"production date {day} was never made in {plant.lake.root}: there is no figure to explain; run it first "
@@ -106,11 +106,11 @@ def why_document(found: Explanation, clock: str) -> dict[str, Any]:
         "equipment_id": found.cell.equipment_id,
         "shift_id": found.cell.shift_id,
         "clock": clock,
-        "before": {"known_at": _iso(found.before.at), "as_of": _iso(found.before.as_of)},
-        "after": {"known_at": _iso(found.after.at), "as_of": _iso(found.after.as_of)},
+        "before": {"known_at": iso(found.before.at), "as_of": iso(found.before.as_of)},
+        "after": {"known_at": iso(found.after.at), "as_of": iso(found.after.as_of)},
         "figures": [figures[name] for name in FIGURES],
         "contributions": [
-            {name: _iso(value) if isinstance(value, datetime) else value for name, value in row.items()}
+            {name: iso(value) if isinstance(value, datetime) else value for name, value in row.items()}
             for row in found.contributions.iter_rows(named=True)
         ],
     }
@@ -137,10 +137,10 @@ def wip_document(plant: Workspace, at: datetime, line: str | None) -> dict[str, 
     found = findings.filter(pl.col("occurred_at") <= pl.lit(at).cast(UTC)).group_by("finding").len().sort("finding")
     return {
         "schema_version": SCHEMA_VERSION,
-        "at": _iso(at),
+        "at": iso(at),
         "work_center_id": line,
         "ages": ages.to_dicts(),
-        "items": [row | {"entered_at": _iso(row["entered_at"])} for row in items.iter_rows(named=True)],
+        "items": [row | {"entered_at": iso(row["entered_at"])} for row in items.iter_rows(named=True)],
         "findings": dict(found.iter_rows()),
     }
 
@@ -164,7 +164,8 @@ def _newest(plant: Workspace) -> datetime:
     return newest
 
 
-def _instant(plant: Workspace, option: str, text: str | None) -> datetime | None:
+def instant(plant: Workspace, option: str, text: str | None) -> datetime | None:
+    """The instant that an option names, None without one; without an offset in the site's zone. Raises SPC-634."""
     if text is None:
         return None
     try:
@@ -176,12 +177,14 @@ def _instant(plant: Workspace, option: str, text: str | None) -> datetime | None
     return at if at.tzinfo is not None else at.replace(tzinfo=plant.site.zone_info)
 
 
-def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuses a value that is none of the allowed ones: SPC-634."""
     if value not in allowed:
         raise ContractError(f"{option} {value!r}: choose {' or '.join(allowed)}", code="SPC-634")
 
 
-def _iso(at: datetime) -> str:
+def iso(at: datetime) -> str:
+    """An instant as ISO 8601 UTC with microseconds."""
     from datetime import UTC
 
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -159,10 +159,26 @@ def explain(
             code="SPC-633",
         )
     before, after = (figures_as_known(raw, received, site, cell.production_date, *known, by=by) for known in (earlier, later))
+    found = contributions({cell: shifts}, raw, received, before, after, by=by)[cell]
+    return Explanation(cell, before, after, _figures(before, after, cell), found)
+
+
+def contributions(
+    cells: Mapping[Cell, pl.DataFrame],
+    raw: Mapping[str, pl.DataFrame],
+    received: Mapping[str, datetime],
+    before: Known,
+    after: Known,
+    *,
+    by: str = "source",
+) -> dict[Cell, pl.DataFrame]:
+    """CONTRIBUTION of every cell, given with its shifts (SHIFT_CALENDAR), between two times of ``figures_as_known``."""
     recorded = recorded_between({table: _rows(raw, table) for table in TABLES}, received, before.at, after.at, by=by)
-    changes = pl.concat([_time_changes(before, after, cell, recorded), _count_changes(before, after, cell, recorded)])
-    contributions = _contributions(changes, recorded, _touching(recorded, shifts))
-    return Explanation(cell, before, after, _figures(before, after, cell), contributions)
+    found = {}
+    for cell, shifts in cells.items():
+        changes = pl.concat([_time_changes(before, after, cell, recorded), _count_changes(before, after, cell, recorded)])
+        found[cell] = _contributions(changes, recorded, _touching(recorded, shifts))
+    return found
 
 
 def _figures(before: Known, after: Known, cell: Cell) -> pl.DataFrame:
