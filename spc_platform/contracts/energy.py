@@ -9,6 +9,9 @@ METER_KINDS = ("counter", "power")
 ENERGY_QUALITY = ("OK", "ROLLOVER", "BACKWARDS", "GAP", "RESET", "ABOVE_MAX_POWER", "NO_READING")
 """How a figure came to be. ABOVE_MAX_POWER, NO_READING and the GAP of a power signal have no energy.
 RESET is what the counter shows since it began anew: at least that was used."""
+APPORTIONMENTS = ("WHOLE_READING", "SHARE_IN_TIME", "INTEGRATED_POWER")
+"""How the energy between two readings came to a part. A share in time takes power to be the same on both sides of a border:
+nothing between two readings of a counter says where it changed."""
 NO_RATIO = ("NO_GOOD_PART", "NO_READING")
 
 _METER = identifier("stream_id", "Signal of the meter.")
@@ -39,7 +42,7 @@ ENERGY_METER = Table(
 
 ENERGY_INTERVAL = Table(
     name="energy_interval",
-    description="Energy between two readings of a meter, split at the borders of states by share in time; parts of a reading add up to its difference.",
+    description="Energy between two readings of a meter, split at the borders of states by share in time (a counter) or along the line between its readings (power); parts of a reading add up to it.",
     columns=(
         _METER,
         _EQUIPMENT,
@@ -54,6 +57,12 @@ ENERGY_INTERVAL = Table(
         number("duration_s", "Length of the part.", unit="s", gt=0),
         number("energy_kwh", "Energy of the part; empty where nothing is known.", unit="kW.h", nullable=True),
         code("quality", "How the figure came to be.", ENERGY_QUALITY),
+        code(
+            "apportionment",
+            "WHOLE_READING: no border lies between the readings; SHARE_IN_TIME: the part's share in the time between two readings of a counter; INTEGRATED_POWER: the straight line between two readings of power, over the part. Empty without energy.",
+            APPORTIONMENTS,
+            nullable=True,
+        ),
         flag(
             "is_estimated",
             "The part is a share in time of a longer reading, integrated from momentary power, or counted across a gap or a reset.",

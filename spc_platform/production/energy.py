@@ -2,8 +2,9 @@
 
 A meter is a stream with a cumulative counter of energy or with momentary power. Between two readings of a
 counter the energy is their difference; where a state begins or ends in between, it is shared by time and
-flagged as estimated, so the parts add up to the difference. Power is integrated by the trapezoid rule and
-is always estimated.
+flagged as estimated, so the parts add up to the difference. Power is taken to run straight from one reading to the
+next: a part gets the area under its own stretch of that line, so the parts add up to the trapezoid; it is always
+estimated. Neither knows at which side of a border more was drawn: ``apportionment`` says which rule a row rests on.
 
 What the readings do not say is not filled in: more energy than can be drawn, a gap in a power signal and time
 without readings have no energy and a reason. A gap of a counter keeps its difference, flagged, since the energy
@@ -35,6 +36,8 @@ RESET_SHARE = 0.5
 S_PER_H = 3600.0
 
 _READING = ["reading_start_at", "reading_end_at", "reading_kwh", "quality"]
+_LINE = ["start_kw", "end_kw"]
+"""Power at both readings; empty for a counter."""
 _STATE = ["shift_id", "material_definition_id", "event_id", "state", "time_element", "production_date"]
 _SHIFT = ["equipment_id", "shift_id", "material_definition_id", "production_date"]
 _PER_STATE = [*_SHIFT, "state", "time_element"]
@@ -67,6 +70,11 @@ def energy_intervals(
     span = pl.col("end_at") - pl.col("start_at")
     whole = pl.col("reading_end_at") - pl.col("reading_start_at")
     share = span.dt.total_microseconds() / whole.dt.total_microseconds()
+    middle = (pl.col("start_at") - pl.col("reading_start_at")).dt.total_microseconds() + span.dt.total_microseconds() / 2
+    # the area under a straight line is its height in the middle of the part times the length of the part
+    height = pl.col("start_kw") + (pl.col("end_kw") - pl.col("start_kw")) * middle / whole.dt.total_microseconds()
+    is_power, has_energy = pl.col("kind") == "power", pl.col("reading_kwh").is_not_null()
+    is_part = (span < whole).fill_null(value=False)
     return ENERGY_INTERVAL.conform(
         parts.filter(pl.col("production_date") == production_date)
         .rename({"equipment_id": "stream_id"})
@@ -74,9 +82,17 @@ def energy_intervals(
         .join(site.work_centers(), on="equipment_id", how="left")
         .with_columns(
             duration_s=seconds(span),
-            energy_kwh=pl.col("reading_kwh") * share,
-            is_estimated=pl.col("reading_kwh").is_not_null()
-            & ((span < whole).fill_null(value=False) | (pl.col("kind") == "power") | pl.col("quality").is_in(["GAP", "RESET"])),
+            energy_kwh=pl.when(has_energy & is_power & is_part)
+            .then(height * seconds(span) / S_PER_H)
+            .otherwise(pl.col("reading_kwh") * share),
+            apportionment=pl.when(has_energy).then(
+                pl.when(is_power)
+                .then(pl.lit("INTEGRATED_POWER"))
+                .when(is_part)
+                .then(pl.lit("SHARE_IN_TIME"))
+                .otherwise(pl.lit("WHOLE_READING"))
+            ),
+            is_estimated=has_energy & (is_part | is_power | pl.col("quality").is_in(["GAP", "RESET"])),
         )
     )
 
@@ -168,7 +184,7 @@ def _day_start(site: Site, day: date) -> datetime:
 
 
 def _reading_intervals(telemetry: pl.DataFrame, meters: pl.DataFrame) -> pl.DataFrame:
-    """Between each two readings of a meter: stream_id, reading_start_at, reading_end_at, reading_kwh, quality."""
+    """Between each two readings of a meter: stream_id, their times, reading_kwh, quality, and the power at both."""
     read = telemetry.select("stream_id", "observed_at", "value", "unit").join(meters.drop("equipment_id"), on="stream_id")
     _refuse_units(read)
     factors = [(kind, unit, factor) for kind, units in KWH_PER_UNIT.items() for unit, factor in units.items()]
@@ -246,7 +262,8 @@ def _of_counters(ordered: pl.DataFrame) -> pl.DataFrame:
         .otherwise(pl.lit("OK"))
     )
     known = quality != "ABOVE_MAX_POWER"
-    return paired.select("stream_id", *_READING[:2], reading_kwh=pl.when(known).then("_used"), quality=quality)
+    none = {name: pl.lit(None, dtype=pl.Float64) for name in _LINE}
+    return paired.select("stream_id", *_READING[:2], reading_kwh=pl.when(known).then("_used"), quality=quality, **none)
 
 
 def _of_power(ordered: pl.DataFrame) -> pl.DataFrame:
@@ -256,6 +273,8 @@ def _of_power(ordered: pl.DataFrame) -> pl.DataFrame:
     paired = ordered.with_columns(
         reading_start_at=before("observed_at"),
         reading_end_at=pl.col("observed_at"),
+        start_kw=before("_value"),
+        end_kw=pl.col("_value"),
         _mean=(pl.col("_value") + before("_value")) / 2,
         _peak=pl.max_horizontal(pl.col("_value").abs(), before("_value").abs()),
     ).filter(pl.col("reading_start_at").is_not_null())
@@ -268,7 +287,9 @@ def _of_power(ordered: pl.DataFrame) -> pl.DataFrame:
         .otherwise(pl.lit("OK"))
     )
     energy = pl.when(quality == "OK").then(pl.col("_mean") * length / S_PER_H)
-    return paired.select("stream_id", *_READING[:2], reading_kwh=energy, quality=quality)
+    return paired.select("stream_id", *_READING[:2], *_LINE, reading_kwh=energy, quality=quality).select(
+        "stream_id", *_READING, *_LINE
+    )
 
 
 def _with_borders(readings: pl.DataFrame, meters: pl.DataFrame, first: datetime, last: datetime) -> pl.DataFrame:
@@ -285,7 +306,8 @@ def _with_borders(readings: pl.DataFrame, meters: pl.DataFrame, first: datetime,
         reading_end_at=pl.lit(None, dtype=UTC),
         reading_kwh=pl.lit(None, dtype=pl.Float64),
         quality=pl.lit("NO_READING"),
+        **{name: pl.lit(None, dtype=pl.Float64) for name in _LINE},
     )
     read = readings.with_columns(start_at="reading_start_at", end_at="reading_end_at")
-    columns = ["stream_id", "start_at", "end_at", *_READING]
+    columns = ["stream_id", "start_at", "end_at", *_READING, *_LINE]
     return pl.concat([read.select(columns), silent.select(columns)]).rename({"stream_id": "equipment_id"})

@@ -143,6 +143,54 @@ def test_power_is_integrated_between_its_readings_in_its_unit():
     assert frame.drop_nulls("energy_kwh")["is_estimated"].all()
 
 
+STOPPED = states(("RUN", at(6)), ("STOP", at(8, 57)), ("RUN", at(8, 58)), ("STOP", at(9, 30)), ("RUN", at(10)), unit="CNC")
+"""A stop of a minute between two readings, and one of half an hour that begins and ends at readings."""
+
+
+def by_state(frame: pl.DataFrame) -> dict[str, float]:
+    summed = frame.filter(pl.col("energy_kwh").is_not_null()).group_by("state").agg(pl.col("energy_kwh").sum())
+    return {str(state): kwh for state, kwh in summed.iter_rows()}
+
+
+def test_a_stop_between_two_readings_of_a_counter_gets_its_share_in_time_however_little_it_drew():
+    """12 kW while it runs, 2 kW in a stop, read every 5 minutes around the short stop: the difference is 5/6 kWh."""
+    drawn = 4 * 12 / 60 + 2 / 60
+    read = readings((at(8, 55), 100.0), (at(9), 100.0 + drawn), (at(9, 30), 106.0 + drawn), (at(10), 107.0 + drawn))
+    assert drawn == pytest.approx(5 / 6, rel=1e-14)
+    frame = energy(read, meter(), records=STOPPED)
+    shared = frame.filter(pl.col("apportionment") == "SHARE_IN_TIME")
+    assert shared.select("state", "start_at", "end_at").rows() == [
+        ("RUN", at(8, 55), at(8, 57)),
+        ("STOP", at(8, 57), at(8, 58)),
+        ("RUN", at(8, 58), at(9)),
+    ]
+    assert shared["energy_kwh"].to_list() == pytest.approx([drawn * 2 / 5, drawn / 5, drawn * 2 / 5], rel=1e-12)
+    assert shared["energy_kwh"].sum() == pytest.approx(drawn, rel=1e-12)
+    # the true idle energy, 2/60 kWh, is overstated to 1/6 kWh: the row says that it is a share
+    assert shared["is_estimated"].all()
+    whole = frame.filter(pl.col("apportionment") == "WHOLE_READING")
+    assert whole.select("state", "is_estimated").rows() == [("RUN", False), ("STOP", False)]
+    assert whole["energy_kwh"].to_list() == pytest.approx([6.0, 1.0], rel=1e-12)
+    assert frame.filter(pl.col("energy_kwh").is_null())["apportionment"].null_count() == frame["energy_kwh"].null_count()
+
+
+def test_power_across_a_border_follows_the_line_between_its_readings_and_adds_up_to_the_trapezoid():
+    """From 12 kW at 8:00 to 0 kW at 10:00 the line stands at 6 kW when SETUP begins at 9:00: 9 kWh before, 3 kWh after."""
+    frame = energy(readings((at(8), 12.0), (at(10), 0.0), unit="kW"), meter("power"))
+    assert by_state(frame) == {"RUN": 9.0, "SETUP": 3.0}
+    made = frame.filter(pl.col("energy_kwh").is_not_null())
+    assert set(made["apportionment"]) == {"INTEGRATED_POWER"}
+    assert made["is_estimated"].all()
+    assert made["reading_kwh"].to_list() == [12.0, 12.0]
+
+
+def test_a_reading_of_power_at_the_border_gives_each_side_its_own():
+    frame = energy(readings((at(8), 12.0), (at(9), 12.0), (at(9, 0, 1), 2.0), (at(10), 2.0), unit="kW"), meter("power"))
+    found = by_state(frame)
+    assert found["RUN"] == 12.0
+    assert found["SETUP"] == pytest.approx(2.0 * 3599 / 3600 + 7.0 / 3600, rel=1e-12)
+
+
 def test_watt_hours_are_kilowatt_hours_and_any_other_unit_is_refused():
     assert [row[3] for row in known(energy(readings((at(6), 0.0), (at(7), 2500.0), unit="Wh"), meter()))] == [2.5]
     with pytest.raises(SiteError, match=r"CNC\.energy .*'degC'.*MW.h, MWh, W.h, Wh, kW.h, kWh"):
