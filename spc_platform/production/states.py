@@ -1,9 +1,10 @@
 """What each work unit did: state events resolved into intervals that partition planned operation time.
 
 Intervals are half-open in UTC. An event lasts until its own end, else until the next event of the work unit
-begins, else until ``as_of``. Where events overlap the state of higher priority is in force, then the later
-start, then the higher record id. A gap is UNKNOWN, neither run nor stop. A stop is classified on the whole
-event and only then split, so a shift edge never turns a breakdown into two micro stops.
+begins, else until ``as_of``; one that ends as it begins takes no time and ends no other. Where events overlap
+the state of higher priority is in force, then the later start, then the higher record id. A gap is UNKNOWN,
+neither run nor stop. A stop is classified on the whole event and only then split, so a shift edge never turns
+a breakdown into two micro stops.
 
 Planned downtime comes from the calendar alone: a state or reason that claims PDT outside it counts as delay
 (ADET), because relabelling a stop afterwards must not raise OEE.
@@ -129,7 +130,11 @@ def _events(equipment_state: pl.DataFrame, site: Site, production_date: date, as
     began = site.production_date(pl.col("start_at"))
     records = equipment_state.select(
         "source_id", "record_id", "equipment_id", "state", "reason_code", "start_at", "end_at"
-    ).filter(began.is_between(first, last) & (pl.col("start_at") < _moment(as_of)))
+    ).filter(
+        began.is_between(first, last)
+        & (pl.col("start_at") < _moment(as_of))
+        & (pl.col("end_at").is_null() | (pl.col("end_at") > pl.col("start_at")))
+    )
     followers = (
         records.select("equipment_id", "start_at")
         .unique()

@@ -14,7 +14,11 @@ import pytest
 
 from spc_platform.cli.oee_file import Request, oee_document
 from spc_platform.errors import SiteError
-from spc_platform_tests.unit.production_site import site
+from spc_platform.production.losses import changeovers, oee_losses, scrap_reasons, six_losses
+from spc_platform.production.oee import oee_elements, oee_ratios
+from spc_platform.production.reliability import reliability
+from spc_platform.production.states import downtime_events, state_intervals
+from spc_platform_tests.unit.production_site import EARLY, counts, orders, site, states, utc
 
 THREE = ("early=06:00-14:00", "late=14:00-22:00", "night=22:00-06:00")
 STATES = "equipment_id,state,start_at,end_at"
@@ -218,3 +222,136 @@ def test_parts_of_the_repeated_hour_stay_in_the_shift_that_begins_in_it(study):
         pri=60.0,
     )
     assert by_shift(document, "pq", "apt_s", "pot_s") == {("2026-11-01", "early"): [8, 9 * 3600, 9 * 3600]}
+
+
+DAY = date(2026, 3, 10)
+
+
+def at(hour: int, minute: int = 0, second: int = 0, day: int = 10) -> datetime:
+    return utc(2026, 3, day, hour, minute, second)
+
+
+def test_a_record_without_length_ends_no_open_state_in_the_lake_as_in_a_file(study):
+    plant = site(shifts=[EARLY])
+    records = states(("RUN", at(6)), ("STOP", at(8), at(8)), ("RUN", at(13), at(14)))
+    found = state_intervals(records, orders(), plant, DAY, at(0, day=12)).filter(pl.col("equipment_id") == "CNC")
+    assert found.filter(pl.col("time_element") == "APT")["duration_s"].sum() == 8 * 3600
+    document = study(
+        [
+            "CNC,RUN,2026-03-10T06:00:00Z,",
+            "CNC,STOP,2026-03-10T08:00:00Z,2026-03-10T08:00:00Z",
+            "CNC,RUN,2026-03-10T13:00:00Z,",
+        ],
+        shifts=("early=06:00-14:00",),
+        pri=60.0,
+    )
+    assert document["total"]["elements"]["apt_s"] == 8 * 3600
+
+
+@pytest.fixture
+def two_products():
+    """One early shift of the CNC with two products, a stop across a break, and a setup between the products.
+
+    06:00 RUN shaft, 08:00 STOP tool until 08:12, 09:00 STOP jam until 09:04, 09:58 STOP tool until 10:40 across the break
+    10:00 to 10:30, 11:00 SETUP until 11:20, IDLE until 11:30, RUN gear until 14:00. Maintenance 12:00 to 13:00 was
+    recorded at 12:20.
+    """
+    plant = site(
+        shifts=[EARLY],
+        breaks=[("early", "*", "10:00", "10:30", "")],
+        calendar=[("m1", "CNC", "planned_maintenance", at(12), at(13), at(12, 20), "")],
+        products=[("shaft", "CNC", 60.0, utc(2026, 1, 1), None), ("gear", "CNC", 7.5, utc(2026, 1, 1), None)],
+        reasons=[("jam", "", None, "minor_stoppage"), ("tool", "", None, "breakdown"), ("start", "", None, "reduced_yield")],
+    )
+    records = states(
+        ("RUN", at(6), at(14)),
+        ("STOP", at(8), at(8, 12), "tool"),
+        ("STOP", at(9), at(9, 4), "jam"),
+        ("STOP", at(9, 58), at(10, 40), "tool"),
+        ("SETUP", at(11), at(11, 20)),
+        ("IDLE", at(11, 20), at(11, 30)),
+        ("RUN", at(11, 30), at(14)),
+    )
+    # IDLE has a lower priority than the long RUN: give the run of shafts its own end
+    records = records.with_columns(end_at=pl.when(pl.col("start_at") == at(6)).then(pl.lit(at(11))).otherwise("end_at"))
+    work = orders(("A", "shaft", at(6), at(11)), ("B", "gear", at(11), at(14)))
+    made = counts(("shaft", at(10, 50), 190, 6, 4), ("gear", at(13, 59), 700, 0, 20))
+    return plant, records, work, made
+
+
+def test_two_products_in_one_shift_by_hand(two_products):
+    plant, records, work, made = two_products
+    intervals = state_intervals(records, work, plant, DAY, at(0, day=12))
+    elements = oee_elements(intervals, made, plant, DAY, at(0, day=12)).filter(pl.col("equipment_id") == "CNC")
+    minutes = {
+        row["material_definition_id"]: [
+            row[f"{name}_s"] / 60 for name in ("pot", "pdt", "apt", "aust", "adet", "minor_stop", "adot")
+        ]
+        for row in elements.to_dicts()
+    }
+    # shaft 06-11: 300; break 30; stops 12 + 4 + (2 + 10) = 28, of which the 4 are minor (the 2 before the break belong to a
+    # stop of 42); runs 300 - 30 - 28 = 242
+    assert minutes["shaft"] == [300, 30, 242, 0, 28, 4, 0]
+    # gear 11-14: 180; planned from the recording at 12:20 on: 40; setup 20, idle 10; runs 180 - 40 - 30 = 110
+    assert minutes["gear"] == [180, 40, 110, 20, 0, 0, 10]
+    (total,) = oee_ratios(elements, []).to_dicts()
+    # PBT 410; PRI 1 min and 1/8 min: ideal 200 + 720/8 = 290 of 352 min; good 190 + 700/8 = 277.5
+    exact = {
+        "availability": Fraction(352, 410),
+        "effectiveness": Fraction(290, 352),
+        "quality": Fraction(555, 2) / 290,
+        "oee": Fraction(555, 2) / 410,
+        "nee": Fraction(372, 410) * Fraction(555, 2) / 352,
+        "tpm_availability": Fraction(356, 410),
+        "tpm_performance": Fraction(290, 356),
+        "technical_efficiency": Fraction(352, 352 + 28),
+        "utilization_efficiency": Fraction(352, 400),
+        "allocation_efficiency": Fraction(400, 410),
+        "setup_rate": Fraction(20, 372),
+        "throughput_per_h": Fraction(60 * 920, 400),
+        "first_pass_yield": Fraction(890, 920),
+    }
+    assert {name: total[name] for name in exact} == pytest.approx({n: float(value) for n, value in exact.items()}, rel=1e-15)
+
+
+def test_six_losses_of_two_products_share_out_the_busy_time_by_hand(two_products):
+    plant, records, work, made = two_products
+    # the 6 shafts were scrapped at start-up: reduced yield; the 4 and 20 reworked parts are process defects
+    reasoned = made.with_columns(reason_code=pl.when(pl.col("scrap_quantity") > 0).then(pl.lit("start")))
+    intervals = state_intervals(records, work, plant, DAY, at(0, day=12))
+    elements = oee_elements(intervals, reasoned, plant, DAY, at(0, day=12))
+    scrap = scrap_reasons(reasoned, elements, plant, DAY, at(0, day=12))
+    losses = oee_losses(elements, intervals, scrap, plant).filter(pl.col("equipment_id") == "CNC")
+    (row,) = six_losses(losses, []).to_dicts()
+    minutes = {name.removesuffix("_s"): row[name] / 60 for name in row if name.endswith("_s")}
+    # one count row holds 6 scrapped and 4 reworked shafts, so its reason speaks for all 10
+    assert minutes == {
+        "pbt": 410,
+        "equipment_failure": 24,  # 12 + 12 of the stop across the break
+        "setup_and_adjustment": 20,
+        "idling_and_minor_stops": 4,
+        "reduced_speed": 62,  # 352 - 290
+        "process_defects": 2.5,  # 20 gears of 1/8 min
+        "reduced_yield": 10,
+        "no_order": 10,
+        "unknown": 0,
+        "value_adding": 277.5,
+    }
+    assert sum(value for name, value in minutes.items() if name != "pbt") == 410
+
+
+def test_changeover_and_failures_by_hand(two_products):
+    plant, records, work, _ = two_products
+    intervals = state_intervals(records, work, plant, DAY, at(0, day=12))
+    (change,) = changeovers(intervals.filter(pl.col("equipment_id") == "CNC")).to_dicts()
+    # from the last shaft at 11:00 to the first gear at 11:30: 20 of setup, 10 idle
+    assert (change["start_at"], change["end_at"], change["setup_s"], change["duration_s"]) == (at(11), at(11, 30), 1200, 1800)
+    stops = downtime_events(records, plant, DAY, at(0, day=12))
+    found = reliability(stops, intervals, plant, DAY, DAY).filter(pl.col("equipment_id") == "CNC").row(0, named=True)
+    # failures at 08:00 (12 min) and 09:58 (42 min as recorded, through the break); 352 min of running in all
+    assert found["failures"] == 2
+    assert found["mtbf_s"] == float(Fraction(352 * 60, 2))
+    assert found["mttr_s"] == float(Fraction((12 + 42) * 60, 2))
+    # before 09:58: 238 min less 12 and 4
+    assert found["mttf_s"] == float(Fraction(222 * 60, 2))
+    assert found["availability"] == pytest.approx(float(Fraction(176, 176 + 27)), rel=1e-15)
