@@ -98,6 +98,31 @@ def test_keys_are_physical(marts: Marts) -> None:
     assert len(keys) >= 12
 
 
+STATISTICS = {
+    "fct_measurement", "fct_subgroup", "fct_count_subgroup", "fct_control_limit", "fct_limit_estimate", "fct_spc_violation",
+    "fct_capability", "fct_chart_fitness", "fct_limit_drift", "fct_alarm_budget", "fct_shadow_signal",
+    "fct_multivariate_point", "fct_multivariate_variable", "fct_multivariate_limit", "mart_chart_overview",
+    "mart_control_chart_point",
+}  # fmt: skip
+"""Marts of measurements and charts; every other fact is one of production."""
+
+
+def test_every_mart_of_production_says_until_when_the_plant_was_known_or_why_not(marts: Marts) -> None:
+    tables = {row["table_name"]: row["comment"] for row in marts.rows("SELECT table_name, comment FROM duckdb_tables()")}
+    facts = {name for name in tables if name.startswith(("fct_", "mart_"))}
+    assert facts >= STATISTICS
+    told = {
+        row["table_name"]: row["data_type"]
+        for row in marts.rows("SELECT table_name, data_type FROM duckdb_columns() WHERE column_name = 'as_of'")
+    }
+    without = facts - STATISTICS - set(told)
+    assert {name for name in without if "No as_of: " not in tables[name]} == set()
+    assert without < facts - STATISTICS
+    assert all(told[name] == "TIMESTAMP" for name in facts & set(told))
+    for name in ("fct_scrap_reason", "fct_energy", "mart_six_losses", "mart_downtime_pareto", "fct_wip_finding"):
+        assert marts.row(f"SELECT count(as_of) > 0 AS any FROM marts.{name}")["any"], name
+
+
 def test_the_equipment_hierarchy_is_flattened(marts: Marts) -> None:
     assert marts.row("SELECT work_center_id, area_id, site_id FROM marts.dim_equipment WHERE equipment_id = 'S1'") == {
         "work_center_id": "L1", "area_id": "HALL", "site_id": "PLANT",

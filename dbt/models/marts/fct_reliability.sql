@@ -1,19 +1,22 @@
 select
-    equipment_id,
-    production_date,
-    window_start,
-    operating_s,
-    failures,
-    open_failures,
-    repair_s,
-    mtbf_s,
-    mtbf_low_s,
-    mtbf_high_s,
-    mttf_s,
-    mttr_s,
-    mttr_low_s,
-    mttr_high_s,
-    availability,
-    confidence,
-    reason
-from {{ ref('stg_lake__reliability') }}
+    unit.equipment_id,
+    unit.production_date,
+    unit.window_start,
+    unit.operating_s,
+    unit.failures,
+    unit.open_failures,
+    unit.repair_s,
+    unit.mtbf_s,
+    unit.mtbf_low_s,
+    unit.mtbf_high_s,
+    unit.mttf_s,
+    unit.mttr_s,
+    unit.mttr_low_s,
+    unit.mttr_high_s,
+    unit.availability,
+    unit.confidence,
+    unit.reason,
+    known.as_of
+from {{ ref('stg_lake__reliability') }} as unit
+left join {{ as_of_dates() }} as known
+    on unit.production_date = known.production_date

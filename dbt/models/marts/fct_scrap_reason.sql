@@ -9,7 +9,10 @@ select
     scrap.loss_category,
     scrap.scrap_quantity,
     scrap.rework_quantity,
-    scrap.ideal_s
+    scrap.ideal_s,
+    known.as_of
 from {{ ref('stg_lake__scrap_reason') }} as scrap
 left join {{ ref('dim_reason') }} as reason
     on scrap.reason_code = reason.reason_code
+left join {{ as_of_dates() }} as known
+    on scrap.production_date = known.production_date

@@ -7,5 +7,6 @@ select
     quantity,
     balance,
     rule,
-    production_date
+    production_date,
+    (select max(as_of) from {{ ref('stg_lake__wip_interval') }}) as as_of
 from {{ ref('stg_lake__wip_finding') }}

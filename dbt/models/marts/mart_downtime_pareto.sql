@@ -10,7 +10,8 @@ with losses as (
         sum(duration_s) as duration_s,
         max(duration_s) as longest_s,
         min(production_date) as first_production_date,
-        max(production_date) as last_production_date
+        max(production_date) as last_production_date,
+        max(as_of) as as_of
     from {{ ref('fct_downtime') }}
     where is_loss
     group by 1, 2, 3
@@ -31,7 +32,8 @@ select
     case when sum(duration_s) over unit > 0 then duration_s / sum(duration_s) over unit end as share,
     case when sum(duration_s) over unit > 0 then sum(duration_s) over ranked / sum(duration_s) over unit end as cumulative_share,
     first_production_date,
-    last_production_date
+    last_production_date,
+    as_of
 from losses
 window
     unit as (partition by equipment_id),

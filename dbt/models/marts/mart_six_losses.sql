@@ -11,7 +11,8 @@ with sums as (
         {{ summed_seconds_if_all_known('process_defects_s') }},
         {{ summed_seconds_if_all_known('reduced_yield_s') }},
         {{ summed_seconds_if_all_known('no_order_s') }},
-        {{ summed_seconds_if_all_known('unknown_s') }}
+        {{ summed_seconds_if_all_known('unknown_s') }},
+        max(as_of) as as_of
     from {{ ref('fct_oee_loss') }}
     group by work_center_id, production_date
 ),
@@ -24,7 +25,8 @@ losses as (
         each.loss.kind as loss_group,
         each.loss.seconds as lost_s,
         sums.pbt_s,
-        sums.value_adding_s
+        sums.value_adding_s,
+        sums.as_of
     from sums
     cross join lateral (
         select unnest([
@@ -52,5 +54,6 @@ select
         order by loss_group = 'none', lost_s desc nulls last, loss
     ) as loss_rank,
     pbt_s,
-    value_adding_s
+    value_adding_s,
+    as_of
 from losses
