@@ -18,6 +18,7 @@ from spc_platform.contracts.energy import ENERGY_BY_STATE, ENERGY_INTERVAL, ENER
 from spc_platform.contracts.events import OPERATIONS_EVENT
 from spc_platform.contracts.genealogy import LOT_GENEALOGY, LOT_GENEALOGY_REFUSED
 from spc_platform.contracts.orders import WIP_FINDING, WIP_INTERVAL, WORK_ORDER_STATUS
+from spc_platform.contracts.part_counts import COUNT_COMPARISON, PART_COUNT, PART_COUNTER_DELTA
 from spc_platform.contracts.table import Column, Table
 
 LAKE_TABLES: dict[str, Table] = {
@@ -30,6 +31,9 @@ LAKE_TABLES: dict[str, Table] = {
     for table in (
         CLOCK_OFFSET,
         OPERATIONS_EVENT,
+        PART_COUNTER_DELTA,
+        PART_COUNT,
+        COUNT_COMPARISON,
         WORK_ORDER_STATUS,
         WIP_INTERVAL,
         WIP_FINDING,

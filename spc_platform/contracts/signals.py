@@ -9,7 +9,20 @@ from spc_platform.contracts.table import Column, Table, code, count, flag, ident
 SIGNALS = ("execution", "mode", "availability", "power", "alarm")
 """Signals that a state may follow from; others of a machine are left aside."""
 
-DELTA_RULES = ("first", "step", "unchanged", "gap", "rollover", "reset", "backward", "recovering", "stale", "no_value")
+DELTA_RULES = (
+    "first",
+    "step",
+    "unchanged",
+    "gap",
+    "rollover",
+    "reset",
+    "jump",
+    "backward",
+    "recovering",
+    "stale",
+    "no_value",
+    "impossible",
+)
 
 SIGNAL_EVENT = Table(
     name="signal_event",
@@ -71,7 +84,7 @@ COUNTER_DELTA = Table(
         moment("start_at", "Snapshot before; empty at the first.", nullable=True),
         moment("end_at", "This snapshot."),
         number("before", "Reading before.", nullable=True),
-        number("reading", "This reading; empty when the machine gave none.", nullable=True),
+        Column("reading", pl.Float64, "This reading; empty when the machine gave none.", nullable=True, finite=False),
         number("delta", "Counted in between; empty where nothing can be said.", nullable=True, ge=0),
         code("rule", "How the delta was found.", DELTA_RULES),
         flag("across_gap", "The machine gave no reading, or was silent for too long, in between."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spc_platform.contracts.charts import CHARTS, ESTIMATORS
 from spc_platform.contracts.energy import ENERGY_METER
+from spc_platform.contracts.part_counts import PART_COUNTERS
 from spc_platform.contracts.production import TIME_ELEMENTS
 from spc_platform.contracts.rules import RULES
 from spc_platform.contracts.signals import STATE_RULES
@@ -292,6 +293,7 @@ SITE_TABLES: dict[str, Table] = {
         BREAKS,
         CALENDAR,
         ENERGY_METER,
+        PART_COUNTERS,
         TAGS,
     )
 }

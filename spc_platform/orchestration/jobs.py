@@ -24,6 +24,7 @@ REFRESH_STEPS = (
     "material_link",
     "signal_event",
     "state_interval",
+    "part_count",
     "telemetry_aligned",
     "measurement_flags",
     "measurement_process",

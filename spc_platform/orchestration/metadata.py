@@ -93,10 +93,10 @@ COMPUTED_FROM: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
             (("state_interval", "duration_s"), ("state_interval", "time_element")),
         ),
         "minor_stop_s": (("state_interval", "duration_s"), ("state_interval", "stop_class")),
-        "gq": (("production_count", "good_quantity"),),
-        "sq": (("production_count", "scrap_quantity"),),
-        "rq": (("production_count", "rework_quantity"),),
-        "pq": tuple(("production_count", name) for name in ("good_quantity", "scrap_quantity", "rework_quantity")),
+        "gq": (("part_count", "good_quantity"),),
+        "sq": (("part_count", "scrap_quantity"),),
+        "rq": (("part_count", "rework_quantity"),),
+        "pq": tuple(("part_count", name) for name in ("good_quantity", "scrap_quantity", "rework_quantity")),
     },
 }
 """Columns that are computed, with the columns they rest on. A column that keeps its name needs no entry."""

@@ -46,6 +46,7 @@ def check_tables(frames: Mapping[str, pl.DataFrame], day_start: time | None, pro
     _check_multivariate(tables)
     _check_specifications(tables)
     _check_streams(tables)
+    _check_part_counters(tables)
     _check_products(tables)
     _check_routings(tables)
     _check_states(tables)
@@ -236,6 +237,33 @@ def _check_specifications(tables: CheckedTables) -> None:
 def _check_streams(tables: CheckedTables) -> None:
     _check_work_unit(tables, "streams")
     _check_sensor(tables, "streams")
+
+
+def _check_part_counters(tables: CheckedTables) -> None:
+    name = "part_counters"
+    _check_work_unit(tables, name)
+    tables.refer(name, "stream_id", tables["streams"]["stream_id"], "in streams.csv", "name a stream of streams.csv")
+    remedy = "name a material_definition_id of products.csv, or add the product there"
+    tables.refer(name, "material_definition_id", tables["products"]["material_definition_id"], "in products.csv", remedy)
+    rows = tables[name]
+    several = rows.filter(pl.struct("equipment_id", "counts").is_duplicated())
+    tables.refuse_rows(
+        name,
+        several,
+        pl.format("{} has two counters of {} parts", "equipment_id", "counts"),
+        "leave one: their parts would add up",
+    )
+    mixed = rows.filter(pl.col("in_force").n_unique().over("equipment_id") > 1)
+    tables.refuse_rows(
+        name, mixed, pl.format("the counters of {} say different in_force", "equipment_id"), "give all of them the same"
+    )
+    three = rows.filter(pl.col("counts").n_unique().over("equipment_id") > 2)
+    tables.refuse_rows(
+        name,
+        three,
+        pl.format("{} has counters of good, total and scrap", "equipment_id"),
+        "leave out one: it follows from the others",
+    )
 
 
 def _check_products(tables: CheckedTables) -> None:

@@ -1,7 +1,7 @@
 """Every step from landed pages to figures, in the order in which they can run."""
 
 from spc_platform.engine.step import Step
-from spc_platform.engine.steps import charts, landed, operations, prepared, production, spc
+from spc_platform.engine.steps import charts, landed, operations, part_counts, prepared, production, spc
 from spc_platform.engine.steps.common import CONTRACT, CORE, RAW
 
 STEPS: tuple[Step, ...] = (
@@ -9,6 +9,7 @@ STEPS: tuple[Step, ...] = (
     prepared.CLOCKS,
     production.STATES,
     *prepared.STEPS,
+    part_counts.COUNTS,
     production.OEE,
     *operations.STEPS,
     *spc.STEPS,

@@ -103,7 +103,7 @@ def _losses(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
     site, around = workspace.site, workspace.window(production_date, back=1, ahead=1)
     elements, own_states = (workspace.lake.read(table, production_date) for table in ("oee_elements", "state_interval"))
     counting = workspace.window(production_date, ahead=1)
-    counts = workspace.lake.read_dates("production_count", counting)
+    counts = workspace.lake.read_dates("part_count", counting).filter("in_force")
     near = workspace.lake.read_dates("state_interval", around)
     scrap = scrap_reasons(counts, elements, site, production_date, workspace.as_of(production_date))
     losses = oee_losses(elements, own_states, scrap, site)
@@ -111,7 +111,7 @@ def _losses(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
     off = losses.filter((pl.sum_horizontal(parts) - pl.col("pbt_s")).abs() > 1e-6).height
     check = LOSSES.verdict(passed=off == 0, description=f"{off} of {losses.height} rows do not add up")
     inputs = [
-        *_of([production_date], "oee_elements"), *_of(counting, "production_count"), *_of(around, "state_interval")
+        *_of([production_date], "oee_elements"), *_of(counting, "part_count"), *_of(around, "state_interval")
     ]  # fmt: skip
     today = pl.col("production_date") == production_date
     yield outcome(workspace, "oee_loss", losses, production_date, inputs, checks=(check,))
@@ -190,7 +190,7 @@ STEPS: tuple[Step, ...] = (
         "oee_loss",
         "production",
         ("oee_loss", "scrap_reason", "changeover", "flow_interval", "bottleneck"),
-        (Input("oee_elements"), Input("production_count", ahead=1), *_AROUND),
+        (Input("oee_elements"), Input("part_count", ahead=1), *_AROUND),
         dated(_losses),
         checks={"oee_loss": (LOSSES,)},
     ),

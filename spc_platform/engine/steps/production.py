@@ -11,6 +11,7 @@ from spc_platform.engine.step import CheckSpec, Input, Outcome, Step
 from spc_platform.engine.steps.common import WARN_ABOVE_SHARE, dated, outcome, share, total
 from spc_platform.engine.workspace import Workspace
 from spc_platform.production.oee import counts_outside_shifts, oee_elements
+from spc_platform.production.part_counts import with_count_quality
 from spc_platform.production.signals import states_with_signals
 from spc_platform.production.states import downtime_events, state_intervals
 
@@ -46,13 +47,13 @@ def _state_interval(workspace: Workspace, production_date: date) -> Iterator[Out
 def _oee(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
     # A part finished as a night shift ends, at the very start of the next date, belongs to that shift.
     days = workspace.window(production_date, ahead=1)
-    inputs = [("state_interval", production_date), *(("production_count", day) for day in days)]
-    intervals, counts = (
-        workspace.lake.read("state_interval", production_date),
-        workspace.lake.read_dates("production_count", days),
-    )
+    inputs = [("state_interval", production_date), *(("part_count", day) for day in days)]
+    intervals, comparison = (workspace.lake.read(table, production_date) for table in ("state_interval", "count_comparison"))
+    counts = workspace.lake.read_dates("part_count", days).filter("in_force")
+    inputs.append(("count_comparison", production_date))
     as_of = workspace.as_of(production_date)
-    frame = oee_elements(intervals, counts, workspace.site, production_date, as_of)
+    elements = oee_elements(intervals, counts, workspace.site, production_date, as_of)
+    frame = with_count_quality(elements, comparison)
     counts = counts.filter(pl.col("production_date") == production_date)
     suspicious = counts.filter(pl.col("shift_id").is_null())
     outside = 0 if suspicious.is_empty() else counts_outside_shifts(suspicious, workspace.site, production_date, as_of).height
@@ -91,7 +92,7 @@ OEE = Step(
     "oee_elements",
     "production",
     ("oee_elements",),
-    (Input("state_interval"), Input("production_count", ahead=1)),
+    (Input("state_interval"), Input("part_count", ahead=1), Input("count_comparison")),
     dated(_oee),
     checks={"oee_elements": (PARTITION, QUANTITIES, COUNTED)},
 )

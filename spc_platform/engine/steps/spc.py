@@ -57,8 +57,8 @@ def _subgroups(workspace: Workspace, production_date: date) -> Iterator[Outcome]
 
 
 def _count_subgroups(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
-    frame = form_count_subgroups(workspace.lake.read("production_count", production_date), workspace.site)
-    inputs = [("production_count", production_date)]
+    frame = form_count_subgroups(workspace.lake.read("part_count", production_date).filter("in_force"), workspace.site)
+    inputs = [("part_count", production_date)]
     figures = {"counted": total(frame["count"]), "inspected": total(frame["size"])}
     yield outcome(workspace, "spc_count_subgroups", frame, production_date, inputs, figures=figures)
 
@@ -136,7 +136,7 @@ STEPS: tuple[Step, ...] = (
         dated(_subgroups),
         checks={"spc_subgroups": (GROUPED,)},
     ),
-    Step("spc_count_subgroups", "spc", ("spc_count_subgroups",), own("production_count"), dated(_count_subgroups)),
+    Step("spc_count_subgroups", "spc", ("spc_count_subgroups",), own("part_count"), dated(_count_subgroups)),
     Step("spc_limit_estimates", "spc", ("spc_limit_estimates",), own(*SAMPLES), _estimates),
     Step(
         "spc_limits",

@@ -27,6 +27,7 @@ from spc_platform.site import Site
 FOLLOWS_NEW_DATA = frozenset(step.name for step in STEPS if step.group in ("spc", "production")) - {
     "shift_calendar",
     "state_interval",
+    "part_count",
 }
 """Steps that are rematerialized by condition; the ones before them are requested by the batch sensor."""
 
