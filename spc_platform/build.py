@@ -11,6 +11,7 @@ import dagster as dg
 from spc_platform.engine import STEPS
 from spc_platform.orchestration import checks, jobs, sensors
 from spc_platform.orchestration.assets.landing import landing_asset
+from spc_platform.orchestration.assets.reconciliation import reconciliation_asset, reconciliation_job, reconciliation_schedule
 from spc_platform.orchestration.assets.tables import table_assets
 from spc_platform.orchestration.partitions import daily_partitions
 from spc_platform.orchestration.resources import WorkspaceResource
@@ -28,16 +29,22 @@ def build_defs(settings: Settings | None = None, resources: Mapping[str, Any] | 
     site = load_site(settings.site)
     partitions = daily_partitions(site)
     landed = [f"landed_{source.source_id}" for source in site.sources]
-    refresh = jobs.refresh_job()
+    refresh, nightly = jobs.refresh_job(), reconciliation_job()
     return dg.Definitions(
         assets=[
             *(landing_asset(source, site) for source in site.sources),
             *(table_assets(step, site, partitions, landed if step.name == "raw" else ()) for step in STEPS),
+            reconciliation_asset(site),
             *marts_assets(settings, site),
         ],
         asset_checks=checks.all_checks(),
-        jobs=[refresh, jobs.everything_job(), jobs.prune],  # type: ignore[list-item]
-        schedules=[jobs.daily_schedule(refresh, site), jobs.prune_weekly, *jobs.delivery_schedules(site)],
+        jobs=[refresh, jobs.everything_job(), jobs.prune, nightly],  # type: ignore[list-item]
+        schedules=[
+            jobs.daily_schedule(refresh, site),
+            jobs.prune_weekly,
+            reconciliation_schedule(nightly, site),
+            *jobs.delivery_schedules(site),
+        ],
         sensors=[
             sensors.batch_sensor(refresh),
             *(sensors.source_sensor(source.source_id, source.poll_s) for source in site.sources),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from spc_platform.cli import collect, known, oee, study_verbs, trace, why
+from spc_platform.cli import collect, known, oee, reconcile, study_verbs, trace, why
 from spc_platform.cli.clock import clock_app
 from spc_platform.cli.erp import erp_app
 from spc_platform.cli.ledger import ledger_app
@@ -27,6 +27,7 @@ study_verbs.register(app)
 trace.register(app)
 oee.register(app)
 why.register(app)
+reconcile.register(app)
 known.register(app)
 collect.register(app)
 

@@ -19,6 +19,7 @@ from spc_platform.contracts.events import OPERATIONS_EVENT
 from spc_platform.contracts.genealogy import LOT_GENEALOGY, LOT_GENEALOGY_REFUSED
 from spc_platform.contracts.orders import WIP_FINDING, WIP_INTERVAL, WORK_ORDER_STATUS
 from spc_platform.contracts.part_counts import COUNT_COMPARISON, PART_COUNT, PART_COUNTER_DELTA
+from spc_platform.contracts.reconciliation import RECONCILIATION
 from spc_platform.contracts.table import Column, Table
 
 LAKE_TABLES: dict[str, Table] = {
@@ -30,6 +31,7 @@ LAKE_TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         CLOCK_OFFSET,
+        RECONCILIATION,
         OPERATIONS_EVENT,
         PART_COUNTER_DELTA,
         PART_COUNT,

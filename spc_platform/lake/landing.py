@@ -14,12 +14,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import zstandard
 
 from spc_platform.contracts import LAKE_TABLES
-from spc_platform.contracts.raw import EVENT_TIME
+from spc_platform.contracts.raw import DECODED_DTYPES, EVENT_TIME, PAYLOAD
 from spc_platform.errors import ContractError, LakeError, PermanentError, SpcError
 from spc_platform.lake.clock_log import ClockLog, quickest
 from spc_platform.lake.files import (
@@ -40,6 +41,9 @@ from spc_platform.prepare.revisions import drop_repeats, latest_revisions
 from spc_platform.site.model import Resource, Site
 from spc_platform.sources.base import Page, Source, WatermarkKeeper
 from spc_platform.sources.decode import decode
+
+OWN_PAGE = "spc window comparison: "
+"""Begins the origin of pages that comparing a window made (``window``), followed by the raw table that they belong to."""
 
 _SUFFIX = ".zst"
 _LOCK = ".lock"
@@ -96,7 +100,7 @@ class Landing:
         key = (page.source_id, repr(resource), page.sha256, page.origin, table)
         frame = self._decoded.pop(key, None)
         if frame is None:
-            frame = _with_identity(decode(resource, table, self.read(page.sha256), page.origin))
+            frame = decoded_page(resource, table, self.read(page.sha256), page.origin)
         self._decoded[key] = frame
         size = sum(kept.estimated_size() for kept in self._decoded.values())
         while size > _DECODED_BYTES and len(self._decoded) > 1:
@@ -282,7 +286,7 @@ def _land_resource(
     clocks: list[ClockExchange] = []
     try:
         for page in source.walk(resource, before):
-            walk.add(page, _land_page(page, resource, site, landing, ledger, batch_id, checkpoint))
+            walk.add(page, land_page(page, resource, site, landing, ledger, batch_id, checkpoint))
             clocks = quickest([*clocks, page.clock]) if page.clock is not None else clocks
     except Exception as error:
         ledger.close_batch(batch_id, None, error=f"{type(error).__name__}: {error}"[:500])
@@ -305,9 +309,16 @@ def _land_resource(
     )
 
 
-def _land_page(
-    page: Page, resource: Resource, site: Site, landing: Landing, ledger: Ledger, batch_id: int, checkpoint: Checkpoint
+def land_page(
+    page: Page,
+    resource: Resource,
+    site: Site,
+    landing: Landing,
+    ledger: Ledger,
+    batch_id: int,
+    checkpoint: Checkpoint = no_checkpoint,
 ) -> PageOutcome:
+    """Make a page durable and enter it. Raises ContractError when it is not of its format; it is kept all the same."""
     digest = landing.write(page.source_id, page.body, checkpoint)
     checkpoint("page:durable")
     landed = LandedPage(
@@ -334,7 +345,7 @@ def _land_page(
 def page_records(resource: Resource, page: LandedPage, body: bytes, site: Site) -> dict[str, pl.DataFrame]:
     """The records of a page per raw table, as the ledger's index takes them. Raises ContractError for another format."""
     return {
-        table: _records(_with_identity(decode(resource, table, body, page.origin)), table, site, page.received_at)
+        table: _records(decoded_page(resource, table, body, page.origin), table, site, page.received_at)
         for table in resource.tables
     }
 
@@ -349,6 +360,28 @@ def _watermark_after(source: Source, resource: Resource, before: str | None, wal
         return None
     after = walk.newest.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return max(after, before or "")
+
+
+def decoded_page(resource: Resource, table: str, body: bytes, origin: str) -> pl.DataFrame:
+    """The rows of a page of the source, or of one that comparing a window made."""
+    if not origin.startswith(OWN_PAGE):
+        return _with_identity(decode(resource, table, body, origin))
+    schema = own_page_schema(table)
+    kept = DECODED_DTYPES | {"decode_note": pl.String} | {column.name: column.dtype for column in PAYLOAD[table]}
+    rows = pl.read_ndjson(body, schema=schema) if origin == f"{OWN_PAGE}{table}" else pl.DataFrame(schema=schema)
+    return rows.select(pl.col(name).cast(dtype) for name, dtype in kept.items())
+
+
+def own_page_schema(table: str) -> dict[str, Any]:
+    """Columns of a page of our own making, with times as microseconds since 1970."""
+    dtypes = DECODED_DTYPES | {"decode_note": pl.String} | {column.name: column.dtype for column in PAYLOAD[table]}
+    return {name: pl.Int64 if dtype == _UTC else dtype for name, dtype in dtypes.items()}
+
+
+def typed_records(resource: Resource, table: str, page: Page, site: Site) -> pl.DataFrame:
+    """The rows of a page with their production dates."""
+    frame = decoded_page(resource, table, page.body, page.origin)
+    return frame.with_columns(production_date=_effective_date(table, site, page.received_at))
 
 
 def _with_identity(frame: pl.DataFrame) -> pl.DataFrame:

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 
+from spc_platform.contracts.reconciliation import RECONCILIATION
 from spc_platform.engine.steps import STEPS
 from spc_platform.orchestration.assets.delivery import DELIVERY, delivers, waiting
 from spc_platform.orchestration.partitions import range_tags
@@ -52,10 +53,13 @@ def refresh_job() -> object:
 
 
 def everything_job() -> object:
-    """The whole graph, landing to serving, for a range of production dates in one run."""
+    """The whole graph, landing to serving, for a range of production dates in one run.
+
+    Without the reconciliation, which would read the sources a second time.
+    """
     return dg.define_asset_job(
         "everything",
-        selection=dg.AssetSelection.all(),
+        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(RECONCILIATION.name),
         description="The whole graph for a range of production dates in one run: landing, tables, figures, marts, publication.",
     )
 

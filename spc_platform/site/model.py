@@ -36,7 +36,9 @@ Ambiguous = Literal["reject", "earliest", "latest", "by_order"]
 class Resource:
     """One kind of record of a source and the raw table(s) it feeds.
 
-    ``fields`` maps canonical column -> name in the source. ``options`` belong to the format.
+    ``fields`` maps canonical column -> name in the source. ``options`` belong to the format. ``deletions = "window"``: the
+    source does not flag what it deletes, so what is absent from a window read in full counts as deleted, unless less than
+    ``least_window_share`` of the known records are there.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Resource:
     overlap_s: float = 0.0
     zone: str | None = None
     ambiguous: Ambiguous = "reject"
+    deletions: Literal["flag", "window"] = "flag"
+    least_window_share: float = 0.8
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -97,6 +101,7 @@ class Policies:
     confidence: float = 0.95
     clock_skew_s: float = 300.0
     horizon_days: int = 3650
+    reconcile_days: int = 7
     state_rules_set: str = "mtconnect"
     debounce_s: float = 0.0
     silence_s: float | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol, runtime_checkable
 
 from spc_platform.prepare.clock import ClockExchange
@@ -54,3 +54,19 @@ class WatermarkKeeper(Protocol):
 
     def next_watermark(self, resource: Resource) -> str | None:
         """The watermark that holds once every page which the last walk over ``resource`` gave has landed; None leaves it."""
+
+
+@runtime_checkable
+class WindowReader(Protocol):
+    """A source that can give again what it gave before; others are walked anew from an earlier watermark, or in full."""
+
+    def walk_window(self, resource: Resource, since: datetime | None) -> Iterator[Page]:
+        """Pages of all records written since an instant (all records when it is None), whatever was read before."""
+
+
+@runtime_checkable
+class CountsKeeper(Protocol):
+    """A source that may count its records itself, so that they need not be read again to be compared."""
+
+    def counts(self, resource: Resource, first: date, last: date) -> dict[date, int] | None:
+        """Records in force per production date from ``first`` to ``last``; None when it does not count this resource."""

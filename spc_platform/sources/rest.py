@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import islice
 from pathlib import Path
@@ -59,6 +59,13 @@ class CursorExpiredError(PermanentError):
     """The source forgot the cursor of a walk in progress (410)."""
 
     code = "SPC-207"
+
+
+class _Count(msgspec.Struct):
+    """How many records lie on a date."""
+
+    date: date
+    count: int
 
 
 class _CutOffError(Exception):
@@ -113,6 +120,27 @@ class RestSource:
         left = [int(self._limits["max_pages"])]
         for window in windows:
             yield from self._walk_window(resource, window, left)
+
+    def counts(self, resource: Resource, first: date, last: date) -> dict[date, int] | None:
+        """Records in force per production date, asked of ``options.counts_path`` with ``first`` and ``last``; None without one.
+
+        The answer has objects with ``date`` and ``count`` where the resource has its records. Raises ContractError for an
+        answer of another form, and what ``walk`` raises.
+        """
+        path = resource.options.get("counts_path", "")
+        if not path:
+            return None
+        params = {"first": first.isoformat(), "last": last.isoformat()}
+        answer, _ = self._fetch(resource, Request(f"{self.base_url}/{path.lstrip('/')}", params))
+        try:
+            rows = msgspec.convert(find(msgspec.json.decode(answer.body), resource.records), list[_Count])
+        except msgspec.ValidationError as error:
+            raise ContractError(
+                f"{self._target}, resource {resource.name!r}: counts_path gave no counts per date ({error}); correct"
+                " options.counts_path, or leave it out: the records are then read again",
+                code="SPC-674",
+            ) from None
+        return {row.date: row.count for row in rows}
 
     def _windows(self, resource: Resource, watermark: str | None) -> Iterator[Window]:
         since = _instant(watermark)
