@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from spc_platform.plant.clock import Clock
+from spc_platform.plant.dialects import Asked, Dialect, dialect_of
 from spc_platform.plant.faults import Faults
 from spc_platform.plant.pages import Position, page, position_of, to_json
 from spc_platform.plant.records import RESOURCES
@@ -133,13 +134,23 @@ class DataHandler(JsonHandler):
     mes: Mes
 
     def do_POST(self) -> None:
-        body = self.body()
-        if urlsplit(self.path).path != "/oauth/token":
+        body, path = self.body(), urlsplit(self.path).path
+        dialect = dialect_of(path)
+        if dialect is not None:
+            self._tell(dialect, body)
+            return
+        if path != "/oauth/token":
             self.send_json(404, {"error": "not_found"})
             return
         form = {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
         client_id, client_secret = self._credentials(form)
-        if form.get("grant_type") != "client_credentials":
+        self._grant(form, client_id, client_secret)
+
+    def _grant(self, form: dict[str, str], client_id: str, client_secret: str) -> None:
+        is_password = form.get("grant_type") == "password" and "username" in form
+        if is_password:
+            client_id, client_secret = form.get("username", ""), form.get("password", "")
+        if not is_password and form.get("grant_type") != "client_credentials":
             self.send_json(400, {"error": "unsupported_grant_type"})
         elif not self.mes.knows(client_id, client_secret):
             self.send_json(401, {"error": "invalid_client"}, WWW_Authenticate='Basic realm="mes"')
@@ -162,6 +173,10 @@ class DataHandler(JsonHandler):
     def do_GET(self) -> None:
         self.mes.requests += 1
         address = urlsplit(self.path)
+        dialect = dialect_of(address.path)
+        if dialect is not None:
+            self._tell(dialect, b"{}")
+            return
         resource = address.path.removeprefix(API)
         if self._refused(resource):
             return
@@ -176,7 +191,43 @@ class DataHandler(JsonHandler):
             return
         self._send_page(resource, limit, after, query)
 
-    def _refused(self, resource: str) -> bool:
+    def _tell(self, dialect: Dialect, body: bytes) -> None:
+        """Answer in another system's dialect."""
+        address, faults = urlsplit(self.path), self.mes.faults
+        resource = dialect.resource(address.path)
+        if self._refused(resource, dialect.credential):
+            return
+        try:
+            asked = Asked(
+                address.path,
+                parse_qs(address.query),
+                json.loads(body),
+                {name.lower(): value for name, value in self.headers.items()},
+                self.mes.clock.now(),
+                f"http://{self.headers.get('Host', '')}",
+                lambda: faults.take("duplicate_page", resource) is not None,
+            )
+            status, told = dialect.answer(self.mes.plant, resource, asked)
+        except (ValueError, KeyError, TypeError) as error:
+            self.send_json(400, {"error": "bad_request", "detail": str(error)})
+            return
+        page = json.dumps(told).encode()
+        if faults.take("truncated_json", resource):
+            page = page[: len(page) // 2]
+        if faults.take("truncated_body", resource):
+            self._cut_off(page)
+            return
+        self.send_bytes(status, page)
+
+    def _accepts(self, credential: str) -> bool:
+        scheme, _, said = self.headers.get("Authorization", "").partition(" ")
+        if credential == "basic":
+            return scheme.lower() == "basic" and self.mes.knows(*self._credentials({}))
+        if credential == "key":
+            return scheme.lower() == "bearer" and hmac.compare_digest(said.encode(), self.mes.client_secret.encode())
+        return scheme.lower() == "bearer" and self.mes.tokens.valid(said)
+
+    def _refused(self, resource: str, credential: str = "token") -> bool:
         """Answer a request that gets no page: limits, credentials and ordered faults of the server."""
         faults = self.mes.faults
         if slow := faults.take("slow", resource):
@@ -191,8 +242,7 @@ class DataHandler(JsonHandler):
             return True
         if faults.take("expire_token", resource):
             self.mes.tokens.expire_all()
-        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not self.mes.tokens.valid(token):
+        if not self._accepts(credential):
             self.send_json(401, {"error": "invalid_token"}, WWW_Authenticate='Bearer error="invalid_token"')
             return True
         if faults.take("html_200", resource):

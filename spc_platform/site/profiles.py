@@ -74,7 +74,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "resource": {
             "mutable": False,
             "records": "Items",
-            "fields": {"updated_at": "Timestamp"},
+            "fields": {"updated_at": "Timestamp", "value": "Value", "unit": "UnitsAbbreviation"},
             "options": {
                 "params": {"boundaryType": "Inside"},
                 "explode": ["Items"],
@@ -138,7 +138,8 @@ def _resource(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[st
     for section in ("fields", "options"):
         beneath, above = defaults.get(section, {}), values.get(section, {})
         if isinstance(above, dict):
-            merged[section] = {**beneath, **above}
+            fitting = {name: what for name, what in beneath.items() if section == "options" or name in columns}
+            merged[section] = {**fitting, **above}
     options = merged.get("options", {})
     for key in _COLUMN_OPTIONS:
         if key in defaults.get("options", {}) and key not in values.get("options", {}):

@@ -11,6 +11,10 @@ from spc_platform.sources.base import Source
 
 def open_source(config: SourceConfig, settings: Settings) -> Source:
     """The source that a site folder describes. Raises SiteError for a kind or key that is not known."""
+    if config.kind == "rest" and config.pagination.get("delta") is True:
+        from spc_platform.sources.rest_delta import DeltaSource
+
+        return DeltaSource(config, settings)
     if config.kind == "rest":
         from spc_platform.sources.rest import RestSource
 
@@ -19,8 +23,12 @@ def open_source(config: SourceConfig, settings: Settings) -> Source:
         from spc_platform.sources.files import FileSource
 
         return FileSource(config, settings)
+    if config.kind == "sql":
+        from spc_platform.sources.sql import SqlSource
+
+        return SqlSource(config, settings)
     if config.kind in COLLECTED:
         from spc_platform.sources.spooled import SpooledSource
 
         return SpooledSource(config, settings)
-    raise SiteError(f"source {config.source_id!r}: unknown kind {config.kind!r}; known: rest, files")
+    raise SiteError(f"source {config.source_id!r}: unknown kind {config.kind!r}; known: rest, files, sql, {', '.join(COLLECTED)}")

@@ -97,10 +97,13 @@ def _plan(table: str, fields: tuple[tuple[str, str], ...]) -> _Plan:
 def find(document: Any, path: str) -> Any:
     """What stands at a dotted path of a decoded document; None when there is nothing. Decodes raw parts on the way.
 
+    A name of the outer object that itself has dots (``@odata.nextLink``) is found as it is.
+
     >>> find({"d": {"next": "abc"}}, "d.next")
     'abc'
     """
-    for part in filter(None, path.split(".")):
+    parts = [path] if isinstance(document, dict) and path in document else path.split(".")
+    for part in filter(None, parts):
         if isinstance(document, msgspec.Raw):
             try:
                 document = msgspec.json.decode(document, type=dict[str, msgspec.Raw])

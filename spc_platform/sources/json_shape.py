@@ -94,7 +94,7 @@ class Shape:
         """True when the records of a page are flat objects and none of them says anything of its quality."""
         if self.is_plain:
             return True
-        silent = [rule["path"] for rule in self._quality if rule["good"] is None and not _is_path(rule["path"])]
+        silent = [rule["path"] for rule in self._quality if rule["good"] is None is rule["bad"] and not _is_path(rule["path"])]
         return (
             self._only_quality
             and len(silent) == len(self._quality)

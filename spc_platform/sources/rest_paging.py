@@ -63,9 +63,9 @@ class Request:
     tail: str = ""
     """SHA-256 of the records of the page before, or the text of its last records."""
 
-    def query(self) -> dict[str, str] | None:
-        """Parameters as a URL takes them; those of a request with a body travel in it."""
-        return None if self.body is not None or not self.params else {name: str(value) for name, value in self.params.items()}
+    def query(self) -> dict[str, str | list[str]] | None:
+        """Parameters as a URL takes them, a list as repeated ones; those of a request with a body travel in it."""
+        return None if self.body is not None or not self.params else _texts(self.params)
 
     def payload(self) -> bytes | None:
         """The body with the parameters at their dotted places; None when there is none."""
@@ -81,7 +81,7 @@ class Request:
         return json.dumps(whole).encode()
 
     def shown(self) -> str:
-        query = urlencode({name: str(value) for name, value in self.params.items()})
+        query = urlencode(_texts(self.params), doseq=True)
         return f"{self.method} {self.url}" + (f"?{query}" if query else "")
 
 
@@ -328,6 +328,10 @@ class Pager:
         if offset:
             params[o["offset_param"]] = offset
         return replace(current, params=params, position=f"{mark}+{offset}", seen=offset, mark=mark, tail=tail)
+
+
+def _texts(params: Mapping[str, Any]) -> dict[str, str | list[str]]:
+    return {name: [*map(str, value)] if isinstance(value, list) else str(value) for name, value in params.items()}
 
 
 def _filled(template: str, said: Mapping[str, Any]) -> str:
