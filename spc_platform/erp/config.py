@@ -31,7 +31,7 @@ from spc_platform.settings import Settings
 from spc_platform.site.files import Problems, TomlFile, read_fields
 from spc_platform.sources.http import redact
 from spc_platform.sources.rest import LOOPBACK
-from spc_platform.sources.rest_config import AUTH, checked
+from spc_platform.sources.rest_config import AUTH, CHOICES, checked
 
 FILE = "erp.toml"
 NAME = "erp"
@@ -80,7 +80,7 @@ def read_erp_config(settings: Settings) -> ErpConfig:
     read["base_url"] = settings.source_url.get(NAME, read.get("base_url", "")).rstrip("/")
     for section, defaults in (("auth", AUTH), ("limits", LIMITS)):
         try:
-            read[section] = checked(NAME, section, read.get(section, {}), defaults)
+            read[section] = checked(NAME, section, read.get(section, {}), defaults, CHOICES)
         except SiteError as error:
             toml.problem((section,), str(error).partition("] ")[2], "correct it; docs/how-to/erp.md lists the keys")
     if not problems.found:

@@ -15,6 +15,7 @@ DECODERS = {
     "json_records": "spc_platform.sources.json_records",
     "mtconnect_adapter": "spc_platform.sources.mtconnect",
     "qif": "spc_platform.sources.qif",
+    "arrow": "spc_platform.sources.tabular",
     "csv": "spc_platform.sources.tabular",
     "xlsx": "spc_platform.sources.tabular",
 }

@@ -44,7 +44,7 @@ from spc_platform.sources.resilience import (
     retry_after_seconds,
     retrying,
 )
-from spc_platform.sources.rest_config import AUTH, LIMITS, PAGINATION, RESOURCE, checked, checked_headers
+from spc_platform.sources.rest_config import AUTH, CHOICES, LIMITS, PAGINATION, RESOURCE, checked, checked_headers
 from spc_platform.sources.rest_paging import Facts, Pager, Request, ShiftedError, Window
 
 logger = logging.getLogger(__name__)
@@ -78,8 +78,8 @@ class RestSource:
     def __init__(self, config: SourceConfig, settings: Settings) -> None:
         self.config = config
         name = config.source_id
-        self._auth_options = checked(name, "auth", config.auth, AUTH)
-        self._pagination = checked(name, "pagination", config.pagination, PAGINATION)
+        self._auth_options = checked(name, "auth", config.auth, AUTH, CHOICES)
+        self._pagination = checked(name, "pagination", config.pagination, PAGINATION, CHOICES)
         self._limits = limits = checked(name, "limits", config.limits, LIMITS)
         self.base_url = settings.source_url.get(name, config.base_url).rstrip("/")
         self._check_base_url()
@@ -284,7 +284,7 @@ class RestSource:
             )
         checked(name, f"resources.{resource.name}.options", given, RESOURCE)
         shape_of(resource)
-        pagination = checked(name, "pagination", {**self._pagination, **options["pagination"]}, PAGINATION)
+        pagination = checked(name, "pagination", {**self._pagination, **options["pagination"]}, PAGINATION, CHOICES)
         if options["since_param"] or "since_param" in resource.options:
             pagination["since_param"] = options["since_param"]
         headers = checked_headers(name, {**pagination["headers"], **options["headers"]})

@@ -6,7 +6,8 @@ override keys of ``pagination`` in ``options.pagination``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from spc_platform.errors import SiteError
@@ -106,8 +107,17 @@ CHOICES = {
 SECRET_HEADERS = ("authorization", "proxy-authorization", "cookie", "x-api-key")
 
 
-def checked(source_id: str, section: str, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The section of a source's configuration with its defaults. Raises SiteError that names a wrong key or value."""
+def checked(
+    source_id: str,
+    section: str,
+    given: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    choices: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """The section of a source's configuration with its defaults. Raises SiteError that names a wrong key or value.
+
+    ``choices`` lists the words that a key ``section.key`` may have.
+    """
     for key, value in given.items():
         if key not in defaults:
             known = ", ".join(defaults)
@@ -127,9 +137,9 @@ def checked(source_id: str, section: str, given: Mapping[str, Any], defaults: Ma
             )
         if number and value < 0:
             raise SiteError(f"source {source_id!r}: {section}.{key} = {value!r} is negative; its default is {defaults[key]!r}")
-        choices = CHOICES.get(f"{section}.{key}")
-        if choices and value not in choices:
-            raise SiteError(f"source {source_id!r}: {section}.{key} = {value!r} is not known; one of: {', '.join(choices)}")
+        known_words = choices.get(f"{section}.{key}", (value,))
+        if value not in known_words:
+            raise SiteError(f"source {source_id!r}: {section}.{key} = {value!r} is not known; one of: {', '.join(known_words)}")
     return {**defaults, **given}
 
 

@@ -14,6 +14,7 @@ from spc_platform.contracts.raw import DECODED_DTYPES, PAYLOAD
 from spc_platform.contracts.table import UTC as UTC_DTYPE
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Resource
+from spc_platform.sources.columnar import text_cells
 from spc_platform.sources.identity import content_names
 from spc_platform.sources.local_time import LEAP_SECOND_NOTE, Placed, may_be_leap_second, place, without_leap_seconds
 from spc_platform.sources.workbook import read_sheet
@@ -68,7 +69,9 @@ def _cells(resource: Resource, body: bytes) -> pl.DataFrame:
     options = resource.options
     header_row = int(options.get("header_row", 0))
     try:
-        if resource.format == "xlsx":
+        if resource.format == "arrow":
+            frame = text_cells(pl.read_ipc_stream(io.BytesIO(body)), options.get("epochs"))
+        elif resource.format == "xlsx":
             grid = read_sheet(body, options.get("sheet")).cells
             header_row = _header_row(grid, options) if "header_cell" in options else header_row
             header, frame = grid.row(header_row), grid.slice(header_row + 1)
