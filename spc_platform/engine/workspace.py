@@ -11,6 +11,7 @@ from functools import cached_property
 import polars as pl
 
 from spc_platform.errors import LakeError
+from spc_platform.lake.event_history import EventHistory
 from spc_platform.lake.files import locked
 from spc_platform.lake.landing import Landing
 from spc_platform.lake.ledger import Ledger, PendingDate
@@ -57,6 +58,10 @@ class Workspace:
     @cached_property
     def serving(self) -> Serving:
         return Serving(self.settings.serving_root)
+
+    @cached_property
+    def event_history(self) -> EventHistory:
+        return EventHistory(self.settings.data / "event_history.sqlite")
 
     def day_bounds(self, production_date: date) -> tuple[datetime, datetime]:
         """Start and end of a production day in UTC; 23 or 25 hours apart on a DST day."""

@@ -14,6 +14,7 @@ event_id) and numbered from 1. With ``||`` for a line feed between UTF-8 texts a
 An event that is changed, missing or out of its place breaks the chain there. Events cut off at the end leave a whole,
 shorter chain: keep the last ``chain_hash`` of a date elsewhere (``heads``) and give it to ``verify_chain``. A record
 that arrives with an older ``recorded_at`` than events known before takes its place among them; ``new_events`` names it.
+A log made anew from replaced records is whole in itself: ``verify_history`` compares it with what earlier heads covered.
 """
 
 from __future__ import annotations
@@ -196,6 +197,32 @@ def _wrong_heads(log: pl.DataFrame, expected: Mapping[date, str]) -> pl.DataFram
         .filter(pl.col("chain_hash").ne_missing(pl.col("_head")))
         .select("production_date", pl.col("sequence").fill_null(0), problem=pl.lit("HEAD"))
     )
+
+
+def verify_history(log: pl.DataFrame, covered: pl.DataFrame, entries: pl.DataFrame) -> pl.DataFrame:
+    """What a log of one production date lost since earlier commits: entry, event_id, problem; no rows when it only grew.
+
+    ``covered`` (event_id, entry) names the events that earlier heads cover, ``entries`` (entry, chain_hash) those heads, or
+    some of them. LOST: an event that an entry covers is not in the log: it was replaced or taken out. HEAD: the events that
+    were covered by an entry do not chain to its ``chain_hash`` although none is lost; event_id is empty.
+    """
+    rows = OPERATIONS_EVENT.conform(log)
+    lost = covered.join(rows, on="event_id", how="anti").select("entry", "event_id", problem=pl.lit("LOST"))
+    if lost.height:
+        return lost.sort("entry", "event_id")
+    known = rows.drop("sequence", "prev_hash", "chain_hash").join(covered, on="event_id")
+    wrong = [
+        entry
+        for entry, head in entries.select("entry", "chain_hash").iter_rows()
+        if _head_of(known.filter(pl.col("entry") <= entry)) != head
+    ]
+    return pl.DataFrame({"entry": wrong}, schema={"entry": pl.Int64}).select(
+        "entry", event_id=pl.lit(None, pl.String), problem=pl.lit("HEAD")
+    )
+
+
+def _head_of(events: pl.DataFrame) -> str:
+    return "" if events.is_empty() else str(_chained(events)["chain_hash"][-1])
 
 
 def new_events(before: pl.DataFrame, after: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -7,6 +7,7 @@ from datetime import date, datetime
 
 import polars as pl
 
+from spc_platform.engine.history import lost_events, note_head
 from spc_platform.engine.knowledge import raw_with_receipts
 from spc_platform.engine.step import CheckSpec, Input, Outcome, Step
 from spc_platform.engine.steps.common import dated, outcome, own, total
@@ -22,6 +23,7 @@ from spc_platform.production.wip import work_in_process
 from spc_platform.production.work_orders import counting_points, work_order_status
 
 CHAIN = CheckSpec("chain", "Every event of the log holds the hash of the one before it.")
+KEPT = CheckSpec("history_kept", "Every event that the log ever held is still in it.", blocking=False)
 LOSSES = CheckSpec("losses", "The six big losses and value-adding time add up to planned busy time in every row.")
 WIP = CheckSpec("wip_not_negative", "Nothing leaves an operation that did not come to it.")
 ACYCLIC = CheckSpec("acyclic", "No way along the links leads from an item back to itself.")
@@ -59,10 +61,14 @@ def _log(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
     frame = operations_events(raw, received)
     broken = verify_chain(frame)
     check = CHAIN.verdict(passed=broken.is_empty(), description=f"{broken.height} places of {frame.height} events are broken")
-    inputs = _of([production_date], *raw)
+    lost = lost_events(workspace, production_date, frame)
+    kept = KEPT.verdict(passed=lost.is_empty(), description=f"{lost.height} events of earlier logs of the date are gone")
+    inputs, figures = _of([production_date], *raw), {"events": frame.height}
     yield outcome(
-        workspace, "operations_event", frame, production_date, inputs, figures={"events": frame.height}, checks=(check,)
-    )
+        workspace, "operations_event", frame, production_date, inputs, figures=figures, checks=(check, kept)
+    )  # fmt: skip
+    if lost.is_empty():
+        note_head(workspace, production_date, frame)
 
 
 def _orders(workspace: Workspace, _: date | None) -> Iterator[Outcome]:
@@ -169,7 +175,7 @@ STEPS: tuple[Step, ...] = (
         ("operations_event",),
         own(*(f"raw_{name}" for name in EVENTS)),
         dated(_log),
-        checks={"operations_event": (CHAIN,)},
+        checks={"operations_event": (CHAIN, KEPT)},
     ),
     Step(
         "work_order_status",
