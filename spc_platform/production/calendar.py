@@ -63,6 +63,15 @@ def operation_time(site: Site, first: date, last: date) -> pl.DataFrame:
     return subtract(_clock_shifts(site, first, last).select(_SHIFT_COLUMNS), _entries(site, NOT_OPERATION_TIME))
 
 
+def shift_dates(site: Site, first: date, last: date) -> pl.DataFrame:
+    """Local dates on which shifts begin on the clock, also where a holiday takes their first hours.
+
+    Columns: equipment_id, shift_id, production_date, begins_on.
+    """
+    shifts = _clock_shifts(site, first, last)
+    return shifts.group_by("equipment_id", "shift_id", "production_date").agg(begins_on=pl.col("_day").min())
+
+
 @lru_cache(maxsize=_REMEMBERED)
 def planned_downtime(site: Site, first: date, last: date) -> pl.DataFrame:
     """Planned downtime within planned operation time: equipment_id, start_at, end_at, kind.

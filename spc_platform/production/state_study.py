@@ -19,7 +19,7 @@ from spc_platform.contracts.production import OEE_ELEMENTS, STATE_INTERVAL
 from spc_platform.contracts.site import BREAKS, CALENDAR, EQUIPMENT, PRODUCTS, REASONS, SHIFTS, SITE_TABLES, STATES
 from spc_platform.contracts.table import UTC, Table
 from spc_platform.errors import SiteError
-from spc_platform.production.calendar import operation_time, shift_calendar
+from spc_platform.production.calendar import operation_time, shift_calendar, shift_dates
 from spc_platform.production.oee import oee_elements, placed_counts
 from spc_platform.production.states import state_intervals
 from spc_platform.production.study_rows import (
@@ -161,14 +161,13 @@ def _computed(
         cells = oee_elements(pieces, core_counts, site, day, as_of)
         touched = (pl.col("end_at") > span.since) & (pl.col("start_at") < span.until)
         calendar = shift_calendar(site, day, day)
-        started = calendar.filter(touched).select(
-            "equipment_id", "shift_id", _begins=pl.col("start_at").dt.convert_time_zone(site.zone).dt.date()
-        )
+        started = calendar.filter(touched).join(shift_dates(site, day, day), on=["equipment_id", "shift_id", "production_date"])
+        started = started.select("equipment_id", "shift_id", "begins_on")
         held = placed_counts(core_counts, site, day, as_of, calendar).join(started, on=["equipment_id", "shift_id"], how="semi")
         placed.append(held.select("record_id"))
         for frame, kept in ((cells, elements), (pieces, intervals)):
             dated = frame.join(started, on=["equipment_id", "shift_id"])
-            kept.append(dated.with_columns(production_date=pl.col("_begins")).drop("_begins"))
+            kept.append(dated.with_columns(production_date=pl.col("begins_on")).drop("begins_on"))
     found.resolve("counts", counts.join(pl.concat(placed), on="record_id", how="anti"), "OUTSIDE_SHIFTS")
     made = OEE_ELEMENTS.conform(pl.concat(elements))
     pieces = STATE_INTERVAL.conform(pl.concat(intervals))

@@ -213,6 +213,7 @@ def judged_states(
     kept = _once("states", kept, content, found)
     found.resolve("states", kept.filter(start == end), "END_AT_START")
     kept = kept.filter((start != end) | end.is_null())
+    kept = _ended_by_refused(kept, rows.filter(~_far_away(["start_at"], span, as_of)), as_of)
     order = ["start_at", "record_id"]
     spans = kept.with_columns(
         _next=start.shift(-1).over("equipment_id", order_by=order),
@@ -223,6 +224,32 @@ def judged_states(
     if as_of is not None:
         found.resolve("states", kept.filter(end > pl.lit(as_of).cast(UTC)), "CLIPPED")
     return kept
+
+
+def _ended_by_refused(kept: pl.DataFrame, rows: pl.DataFrame, as_of: datetime | None) -> pl.DataFrame:
+    """End open states where the unit said something else, even if that row was refused: what followed is not known."""
+    start, unit = pl.col("start_at"), "equipment_id"
+    said = rows.filter(pl.col("end_at").is_null() | (pl.col("end_at") != start)).select(unit, _other="start_at").drop_nulls()
+    if as_of is not None:
+        said = said.filter(pl.col("_other") < pl.lit(as_of).cast(UTC))
+    other = (
+        kept.select("row", unit, "start_at")
+        .sort("start_at")
+        .join_asof(
+            said.sort("_other"),
+            left_on="start_at",
+            right_on="_other",
+            by=unit,
+            strategy="forward",
+            allow_exact_matches=False,
+            check_sortedness=False,
+        )
+        .select("row", "_other")
+    )
+    begins = kept.select(unit, _other="start_at").unique()
+    refused = other.join(kept.select("row", unit), on="row").join(begins, on=[unit, "_other"], how="anti")
+    ended = kept.join(refused.select("row", "_other"), on="row", how="left", maintain_order="left")
+    return ended.with_columns(end_at=pl.coalesce("end_at", "_other")).drop("_other")
 
 
 def judged_counts(

@@ -355,3 +355,45 @@ def test_changeover_and_failures_by_hand(two_products):
     # before 09:58: 238 min less 12 and 4
     assert found["mttf_s"] == float(Fraction(222 * 60, 2))
     assert found["availability"] == pytest.approx(float(Fraction(176, 176 + 27)), rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("refused", "code"),
+    [
+        ("CNC,UNAVAILABLE,2026-03-10T07:00:00Z,", "UNKNOWN_STATE"),
+        ("CNC,,2026-03-10T07:00:00Z,", "STATE_MISSING"),
+        ("CNC,STOP,2026-03-10T07:00:00Z,2026-03-10T06:59:00Z", "END_BEFORE_START"),
+        ("CNC,STOP,2026-03-10T07:00:00Z,soon", "UNREADABLE"),
+    ],
+)
+def test_a_refused_row_does_not_let_the_state_before_it_run_on(study, refused, code):
+    # RUN 06:00 to 07:00, then something that cannot be used, RUN again from 08:00: 7 h of RUN, 1 h UNKNOWN
+    document = study(
+        ["CNC,RUN,2026-03-10T06:00:00Z,", refused, "CNC,RUN,2026-03-10T08:00:00Z,2026-03-10T14:00:00Z"],
+        shifts=("early=06:00-14:00",),
+        pri=60.0,
+    )
+    assert [row["code"] for row in document["rejected"]] == [code]
+    elements = document["total"]["elements"]
+    assert (elements["apt_s"], elements["unknown_s"]) == (7 * 3600, 3600)
+    (gap,) = document["gaps"]
+    assert (gap["start_at"], gap["end_at"]) == ("2026-03-10T07:00:00Z", "2026-03-10T08:00:00Z")
+
+
+def test_a_night_whose_first_hours_are_a_holiday_keeps_its_date(study):
+    # 25 December is a holiday until midnight, Berlin: of the night of the 25th the 6 h after midnight are left. Those of the
+    # 26th are another shift.
+    document = study(
+        ["CNC,RUN,2026-12-25T21:00:00Z,2026-12-27T05:00:00Z"],
+        ["CNC,2026-12-26T01:00:00Z,shaft,90,0,0", "CNC,2026-12-26T23:00:00Z,shaft,120,0,0"],
+        calendar=["kind,start_at,end_at", "holiday,2026-12-25 00:00:00,2026-12-26 00:00:00"],
+        shifts=("night=22:00-06:00",),
+        zone="Europe/Berlin",
+        by=("date", "shift"),
+        pri=120.0,
+    )
+    assert by_shift(document, "pot_s", "apt_s", "pq") == {
+        ("2026-12-25", "night"): [6 * 3600, 6 * 3600, 90],
+        ("2026-12-26", "night"): [8 * 3600, 8 * 3600, 120],
+    }
+    assert [line["iso_22400"]["oee"] for line in document["groups"]] == [0.5, 0.5]

@@ -129,7 +129,7 @@ def test_a_night_of_a_clock_change_lasts_seven_or_nine_hours(given, zone, spring
         assert minutes(document["total"], "pot", "apt") == [hours * 60, hours * 60]
 
 
-def test_a_row_of_a_clock_in_1970_or_2099_is_refused_and_costs_the_others_nothing(given):
+def test_a_row_of_a_clock_in_1970_or_2099_is_refused_and_makes_no_study_of_decades(given):
     good = ["CNC,RUN,2026-03-10T06:00:00Z,2026-03-10T10:00:00Z,", "CNC,STOP,2026-03-10T10:00:00Z,,"]
     bad = [
         "CNC,RUN,1970-01-01T00:00:00Z,1970-01-01T00:10:00Z,",
@@ -144,7 +144,8 @@ def test_a_row_of_a_clock_in_1970_or_2099_is_refused_and_costs_the_others_nothin
         ("states", 2, "FAR_AWAY"),
         ("states", 3, "FAR_AWAY"),
     ]
-    assert minutes(document["total"], "pot", "apt", "adet") == [480, 240, 240]
+    # the stop is open until the unit says something else at 12:00, which is refused: UNKNOWN from there on
+    assert minutes(document["total"], "pot", "apt", "adet", "unknown") == [480, 240, 120, 120]
     assert document["total"]["counts"]["pq"] == 207
     # asked until an instant, a state that ends later is clipped there, wherever its end lies
     clipped = given([bad[2], *good], as_of="2026-03-10T14:00:00Z")
