@@ -108,7 +108,7 @@ def _check_urls(config: ErpConfig, toml: TomlFile) -> None:
     ca_file = config.auth["ca_file"]
     if ca_file and not Path(ca_file).is_file():
         toml.problem(("auth", "ca_file"), f"ca_file {ca_file!r} is not a file", "give the path of the plant's CA bundle")
-    urls = [config.base_url, *([token_url(config)] if config.auth["kind"] == "oauth2_client" else [])]
+    urls = [config.base_url, *([token_url(config)] if config.auth["kind"].startswith("oauth2") else [])]
     if config.auth["kind"] == "none" or config.auth["allow_http"]:
         return
     for each in map(urlsplit, urls):

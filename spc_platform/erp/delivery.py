@@ -72,7 +72,7 @@ class Erp:
         self.config, self.limits = config, limits
         bounds = Bounds(limits["connect_s"], limits["read_s"], int(limits["max_answer_bytes"]))
         self._transport = Transport(bounds, ca_file=config.auth["ca_file"] or None)
-        at_tokens = token_url(config) if config.auth["kind"] == "oauth2_client" else ""
+        at_tokens = token_url(config) if config.auth["kind"].startswith("oauth2") else ""
         self._auth = make_auth(NAME, config.base_url, config.auth, self._transport, at_tokens)
         scheme, host, port = origin(config.base_url)
         self.target = f"{NAME} at {scheme}://{host}:{port}"
