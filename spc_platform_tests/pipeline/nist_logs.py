@@ -71,3 +71,35 @@ def seconds_by_state(pieces: list[Piece], first: datetime, last: datetime) -> di
     for start, end, name, _ in pieces:
         total[name] += max((min(end, last) - max(start, first)).total_seconds(), 0.0)
     return {name: seconds for name, seconds in total.items() if seconds > 0}
+
+
+def ledger_of(archive: Path, machine: str, counter: str, automatic: set[str]) -> dict[str, float]:
+    """What a counter counted, of it while the connection was lost, and how long lost connections went unnoticed.
+
+    ``late_total`` holds for any state, ``late_automatic`` for the executions ``automatic`` alone.
+    """
+    found: dict[str, float] = defaultdict(float)
+    now: datetime | None = None
+    last_reading: datetime | None = None
+    highest: float | None = None
+    execution = before_this_instant = ""
+    for at, is_snapshot, item, value in lines_of(archive, machine):
+        held = at if now is None else max(at, now)
+        if held != now:
+            before_this_instant = execution
+        now = held
+        if item == "execution":
+            if value == "UNAVAILABLE" and execution not in ("", "UNAVAILABLE") and last_reading is not None:
+                late = (held - last_reading).total_seconds()
+                found["late_total"] += late
+                found["late_automatic"] += late if execution in automatic else 0.0
+            execution = value
+        if item == "total_time" and value != "UNAVAILABLE" and not is_snapshot:
+            last_reading = held
+        if item == counter and value != "UNAVAILABLE" and not is_snapshot:
+            reading = float(value)
+            rise = max(reading - highest, 0.0) if highest is not None else 0.0
+            highest = reading if highest is None else max(highest, reading)
+            found["counted"] += rise
+            found["lost"] += rise if before_this_instant == "UNAVAILABLE" else 0.0
+    return dict(found)
