@@ -331,6 +331,14 @@ def test_an_order_with_a_change_that_is_not_yet_applied_waits(plant: Workspace, 
     assert unsettled(plant, ["O1", "O2"]) == {"O1", "O2"}
 
 
+def test_an_order_that_ends_as_its_production_date_ends_does_not_wait_for_the_next_one(plant: Workspace) -> None:
+    until_border = orders(
+        ("O3", "P1", DAY_START, DAY_END), ("O4", "P1", DAY_START, DAY_END + timedelta(seconds=1)), line="line_a"
+    )
+    plant.lake.commit("work_order", until_border, DAY)
+    assert unsettled(plant, ["O3", "O4"]) == {"O4"}
+
+
 def test_a_site_may_release_orders_as_soon_as_they_end(
     erp: ErpServer, plant: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
