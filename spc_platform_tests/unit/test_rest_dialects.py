@@ -21,9 +21,12 @@ from spc_platform.errors import PermanentError, SiteError
 from spc_platform.settings import REPOSITORY, Settings
 from spc_platform.site.loader import load_site
 from spc_platform.site.model import Resource, Source
+from spc_platform.site.profiles import PROFILES
 from spc_platform.sources import open_source
 from spc_platform.sources.decode import decode
+from spc_platform.sources.json_shape import SHAPE
 from spc_platform.sources.rest import RestSource
+from spc_platform.sources.rest_config import AUTH, LIMITS, PAGINATION, RESOURCE
 from spc_platform_tests.unit.rest_server import Request, answer, record, serving
 
 QUICK = {"backoff_s": 0.01, "backoff_max_s": 0.02, "requests_per_s": 0, "deadline_s": 5.0, "breaker_failures": 50}
@@ -429,3 +432,13 @@ def test_an_unknown_profile_is_a_problem_of_its_line(tmp_path: Path) -> None:
     (tmp_path / "sources.toml").write_text(text)
     with pytest.raises(SiteError, match=r'sources.toml:5: no profile .odata_v5.; did you mean "odata_v4"'):
         load_site(tmp_path)
+
+
+def test_the_reference_names_every_key_with_its_default() -> None:
+    page = (REPOSITORY / "docs" / "reference" / "rest.md").read_text()
+    for section in (AUTH, PAGINATION, LIMITS, SHAPE, RESOURCE):
+        for key, default in section.items():
+            found = [line.split("|") for line in page.splitlines() if line.startswith("|") and f"`{key}`" in line.split("|")[1]]
+            shown = "" if isinstance(default, (dict, list)) else json.dumps(default)
+            assert any(section is RESOURCE or shown in cells[2] for cells in found), f"{key} = {shown}"
+    assert all(f"| `{name}` |" in page for name in PROFILES)
