@@ -66,6 +66,6 @@ def show() -> None:
         typer.echo("no clock was asked yet: land a source, or enter an exchange with `spc clock add`")
     for row in offsets.iter_rows(named=True):
         typer.echo(
-            f"{row['at']:%Y-%m-%d %H:%M}Z  {row['clock_id']}: {row['offset_s']:+.3f} s ± {row['uncertainty_s']:.3f} s "
+            f"{row['measured_at']:%Y-%m-%d %H:%M}Z  {row['clock_id']}: {row['offset_s']:+.3f} s ± {row['uncertainty_s']:.3f} s "
             f"({row['method']}, {row['samples']} exchanges, shortest round trip {row['round_trip_s']:.3f} s)"
         )

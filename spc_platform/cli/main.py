@@ -12,6 +12,7 @@ import typer
 from spc_platform.cli import browse, collect, known, oee, reconcile, study_verbs, trace, why
 from spc_platform.cli.clock import clock_app
 from spc_platform.cli.erp import erp_app
+from spc_platform.cli.events import events_app
 from spc_platform.cli.ledger import ledger_app
 from spc_platform.cli.limits import limits_app
 from spc_platform.errors import SpcError
@@ -21,6 +22,7 @@ data_app = typer.Typer(no_args_is_help=True, help="External data sets.")
 app.add_typer(data_app, name="data")
 app.add_typer(limits_app, name="limits")
 app.add_typer(erp_app, name="erp")
+app.add_typer(events_app, name="events")
 app.add_typer(ledger_app, name="ledger")
 app.add_typer(clock_app, name="clock")
 study_verbs.register(app)

@@ -27,7 +27,7 @@ CLOCK_OFFSET = Table(
     description="How far the clocks of sources and stations are from the platform's: one estimate per clock, method and day (UTC).",
     columns=(
         identifier("clock_id", "The other clock: a source, or a station."),
-        moment("at", "When the newest exchange of the estimate was made."),
+        moment("measured_at", "When the newest exchange of the estimate was made."),
         number("offset_s", "The other clock minus the platform's.", unit="s"),
         number(
             "uncertainty_s",
@@ -43,7 +43,7 @@ CLOCK_OFFSET = Table(
         count("samples", "Exchanges of the day; the quickest of them decide.", ge=1),
         number("round_trip_s", "Shortest round trip among them.", unit="s", ge=0),
     ),
-    key=("clock_id", "method", "at"),
-    sort=("clock_id", "at"),
+    key=("clock_id", "method", "measured_at"),
+    sort=("clock_id", "measured_at"),
     partitioned=False,
 )

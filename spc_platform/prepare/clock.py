@@ -74,7 +74,7 @@ def clock_offsets(exchanges: pl.DataFrame) -> pl.DataFrame:
         .otherwise(((pl.col("offset") - middle).abs() + pl.col("within")).max()),
         round_trip_s=pl.col("trip").min(),
     )
-    counted = each.group_by(day).agg(at=pl.col("received_at").max(), samples=pl.len())
+    counted = each.group_by(day).agg(measured_at=pl.col("received_at").max(), samples=pl.len())
     return CLOCK_OFFSET.conform(found.join(counted, on=day))
 
 
@@ -84,12 +84,12 @@ def offsets_in_force(offsets: pl.DataFrame, at: datetime) -> pl.DataFrame:
     The surest of the last day before ``at``; of a clock that was asked only later, the surest of the first day it was.
     """
     moment = pl.lit(at).cast(pl.Datetime("us", "UTC"))
-    known = offsets.with_columns(early=pl.col("at") <= moment)
-    anchor = pl.coalesce(pl.col("at").filter("early").max(), pl.col("at").min()).over("clock_id")
-    near = known.with_columns(apart=anchor - pl.col("at")).filter(pl.col("apart").abs() < pl.lit(_BEST_WITHIN))
+    known = offsets.with_columns(early=pl.col("measured_at") <= moment)
+    anchor = pl.coalesce(pl.col("measured_at").filter("early").max(), pl.col("measured_at").min()).over("clock_id")
+    near = known.with_columns(apart=anchor - pl.col("measured_at")).filter(pl.col("apart").abs() < pl.lit(_BEST_WITHIN))
     return (
         near.filter(pl.col("early") | ~pl.col("early").any().over("clock_id"))
-        .sort("clock_id", "uncertainty_s", "at")
+        .sort("clock_id", "uncertainty_s", "measured_at")
         .unique("clock_id", keep="first", maintain_order=True)
         .select("clock_id", "offset_s", "uncertainty_s")
     )

@@ -65,10 +65,16 @@ STOPS = (  # reason, class, minutes
 
 def lake_rows() -> dict[str, list[dict[str, Any]]]:
     rows: dict[str, list[dict[str, Any]]] = {}
-    for part in (measured_rows(), count_rows(), cusum_rows(), multivariate_rows(), verdict_rows(), operations_rows()):
+    measured, counted = (measured_rows(), clock_rows()), (count_rows(), cusum_rows())
+    for part in (*measured, *counted, multivariate_rows(), verdict_rows(), operations_rows()):
         for table, more in part.items():
             rows.setdefault(table, []).extend(more)
     return rows
+
+
+def clock_rows() -> dict[str, list[dict[str, Any]]]:
+    row = {"clock_id": "S1", "measured_at": START, "offset_s": -2.5, "uncertainty_s": 0.5, "method": "http_date"}
+    return {"clock_offset": [row | {"samples": 40, "round_trip_s": 0.004}]}
 
 
 def measured_rows() -> dict[str, list[dict[str, Any]]]:

@@ -348,6 +348,7 @@ def test_every_revision_of_a_summary_stands_with_what_the_erp_said_to_it(marts: 
         ("fct_genealogy", "lot_genealogy"),
         ("fct_genealogy_refused", "lot_genealogy_refused"),
         ("fct_operations_event", "operations_event"),
+        ("fct_clock_offset", "clock_offset"),
     ],
 )
 def test_a_mart_publishes_every_column_of_its_table(marts: Marts, mart: str, lake: str) -> None:

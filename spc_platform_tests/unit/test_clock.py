@@ -48,7 +48,7 @@ def asked(second: float, offset: float, there: float, back: float, step: float =
 
 
 def offsets(*rows: dict[str, Any]) -> pl.DataFrame:
-    given = {"at": SIX, "method": "exchange", "samples": 1, "round_trip_s": 0.0, "clock_id": "L1-LATHE"}
+    given = {"measured_at": SIX, "method": "exchange", "samples": 1, "round_trip_s": 0.0, "clock_id": "L1-LATHE"}
     return CLOCK_OFFSET.conform(pl.DataFrame([{**given, **row} for row in rows], schema=CLOCK_OFFSET.schema))
 
 
@@ -102,10 +102,10 @@ def test_every_order_of_exchanges_gives_the_same_offsets() -> None:
 def test_a_date_is_judged_by_the_surest_offset_of_the_day_before_it() -> None:
     day = timedelta(days=1)
     known = offsets(
-        {"at": SIX - 3 * day, "offset_s": 1.0, "uncertainty_s": 0.001},
-        {"at": SIX - day / 2, "offset_s": 2.0, "uncertainty_s": 0.1},
-        {"at": SIX - day / 4, "offset_s": 3.0, "uncertainty_s": 0.5},
-        {"at": SIX + day, "offset_s": 4.0, "uncertainty_s": 0.01},
+        {"measured_at": SIX - 3 * day, "offset_s": 1.0, "uncertainty_s": 0.001},
+        {"measured_at": SIX - day / 2, "offset_s": 2.0, "uncertainty_s": 0.1},
+        {"measured_at": SIX - day / 4, "offset_s": 3.0, "uncertainty_s": 0.5},
+        {"measured_at": SIX + day, "offset_s": 4.0, "uncertainty_s": 0.01},
     )
     assert offsets_in_force(known, SIX).row(0) == ("L1-LATHE", 2.0, 0.1)
     assert offsets_in_force(known, SIX - 9 * day).row(0) == ("L1-LATHE", 1.0, 0.001)
