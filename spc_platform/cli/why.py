@@ -72,10 +72,19 @@ def register(app: typer.Typer) -> None:
 def explained(
     plant: Workspace, day: date, equipment: str, shift: str | None, known_at: str | None, later: str | None, clock: str
 ) -> Explanation:
-    """The explanation of a figure from the lake's raw tables. Raises SPC-632 to SPC-635."""
+    """The explanation of a figure from the lake's raw tables. Raises SPC-632 to SPC-635, SPC-660."""
+    import polars as pl
+
     from spc_platform.engine.knowledge import as_of_known_at, raw_with_receipts
     from spc_platform.production.explanation import TABLES, Cell, explain
 
+    by_counter = plant.site["part_counters"].filter((pl.col("equipment_id") == equipment) & (pl.col("in_force") != "mes"))
+    if by_counter.height:
+        raise ContractError(
+            f"parts of {equipment} are counted by {', '.join(by_counter['stream_id'])}, which no record of the MES explains; "
+            "look at the rows of part_count, part_counter_delta and count_comparison",
+            code="SPC-660",
+        )
     after = instant(plant, "--and", later) or _newest(plant)
     before = instant(plant, "--known-at", known_at) or min(plant.day_bounds(day)[1], after)
     if not plant.lake.has("raw_equipment_state", day):

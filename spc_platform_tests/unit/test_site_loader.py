@@ -308,3 +308,24 @@ def test_a_route_that_changes_is_in_force_by_its_dates(folder: Path) -> None:
     site = load_site(folder)
     before, after = (site.routings_at(datetime(2026, month, 10, tzinfo=UTC))["segment_id"].to_list() for month in (2, 3))
     assert (before, sorted(after)) == (["turning"], ["grinding", "turning"])
+
+
+def test_every_wrong_part_counter_is_named_with_its_line(folder: Path) -> None:
+    (folder / "part_counters.csv").write_text(
+        "stream_id,equipment_id,counts,in_force\n"
+        "L1-LATHE-TEMP,L1-LATHE,total,counter\n"
+        "L1-LATHE-X,L1-LATHE,total,mes\n"
+        "L1-LATHE-Y,L9,parts,counter\n"
+    )
+    found = "\n".join(problems(folder))
+    assert "part_counters.csv:2: L1-LATHE has two counters of total parts" in found
+    assert "part_counters.csv:3: the counters of L1-LATHE say different in_force" in found
+    assert 'part_counters.csv:3: stream_id "L1-LATHE-X" is not in streams.csv' in found
+    assert "part_counters.csv:4: equipment_id" in found
+    assert "part_counters.csv:4: counts" in found
+
+
+def test_a_work_unit_has_two_part_counters_at_most(folder: Path) -> None:
+    rows = "".join(f"L1-LATHE-TEMP,L1-LATHE,{counts},counter\n" for counts in ("good", "total", "scrap"))
+    (folder / "part_counters.csv").write_text(f"stream_id,equipment_id,counts,in_force\n{rows}")
+    assert any("L1-LATHE has counters of good, total and scrap; leave out one" in line for line in problems(folder))
