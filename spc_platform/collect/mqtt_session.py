@@ -50,6 +50,7 @@ class Session:
         self._ended: SpcError | None = None
         self._over = threading.Event()
         self._subscribed = threading.Event()
+        self._dropping = threading.Lock()
         self._dropped = 0
         self._dropped_from: datetime | None = None
         self._client = self._make()
@@ -89,8 +90,9 @@ class Session:
                     has_begun = True
                     self._ask_rebirths(self._inbox.host.begin(datetime.now(UTC)))
                 arrivals = self._waiting()
-                if arrivals:
-                    self._put(arrivals)
+                drops = self._drops()
+                if arrivals or drops:
+                    self._put(arrivals, drops)
                 elif self._over.is_set():
                     # Everything that came has been put: messages of QoS 0 are not sent again.
                     break
@@ -134,18 +136,17 @@ class Session:
                 arrivals.append(self._arrivals.get_nowait())
         return arrivals
 
-    def _put(self, arrivals: Sequence[Arrival]) -> None:
+    def _put(self, arrivals: Sequence[Arrival], drops: Sequence[Gap]) -> None:
         parcel = self._inbox.take(arrivals)
         if parcel.malformed:
             logger.warning("%s: %d malformed payloads were quarantined", self._options.source_id, parcel.malformed)
-        gaps = [*parcel.gaps, *self._drops()]
         mids = [arrival.mid for arrival in arrivals if arrival.qos > 0]
         self._sink.put(
             parcel.readings,
             state=parcel.state,
-            gaps=gaps,
+            gaps=[*parcel.gaps, *drops],
             done=lambda: self._acknowledge(mids),
-            received_at=arrivals[-1].received_at,
+            received_at=arrivals[-1].received_at if arrivals else None,
         )
         self._ask_rebirths(parcel.rebirths)
 
@@ -157,9 +158,11 @@ class Session:
             self._client.ack(mid, 1)
 
     def _drops(self) -> list[Gap]:
-        if not self._dropped or self._arrivals.full():
+        """What was dropped, once there is room again."""
+        if not self._dropped or self._arrivals.qsize() >= self._options.waiting:
             return []
-        count, since, self._dropped = self._dropped, self._dropped_from, 0
+        with self._dropping:
+            count, since, self._dropped = self._dropped, self._dropped_from, 0
         why = f"{count} messages of QoS 0 found no room; publish with QoS 1, or make room for the spool"
         return [Gap(self._options.broker, since, datetime.now(UTC), why)]
 
@@ -233,8 +236,9 @@ class Session:
             is_redelivered=message.dup,
         )
         if message.qos == 0 and self._arrivals.qsize() >= self._options.waiting:
-            self._dropped_from = self._dropped_from if self._dropped else arrival.received_at
-            self._dropped += 1
+            with self._dropping:
+                self._dropped_from = self._dropped_from if self._dropped else arrival.received_at
+                self._dropped += 1
             return
         while not self._over.is_set():
             with contextlib.suppress(queue.Full):

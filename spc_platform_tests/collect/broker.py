@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,14 +19,14 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from spc_platform_tests.conftest import lacking
 
-PLACES = ("/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto", "/opt/homebrew/sbin/mosquitto")
+SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/sbin")
 
 
 def _program() -> str:
-    for place in (*(f"{folder}/mosquitto" for folder in os.environ.get("PATH", "").split(":")), *PLACES):
-        if Path(place).is_file():
-            return place
-    lacking("mosquitto is not installed; install it with the system's package manager to run this test")
+    folders = os.pathsep.join((os.environ.get("PATH", ""), *SYSTEM_FOLDERS))
+    return shutil.which("mosquitto", path=folders) or lacking(
+        "mosquitto is not installed; install it with the system's package manager to run this test"
+    )
 
 
 def _free_port() -> int:
