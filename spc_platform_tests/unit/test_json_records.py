@@ -62,7 +62,7 @@ def with_token(field: str, token: str) -> str:
 
 def test_a_good_record_is_read_in_full() -> None:
     frame = rows(row())
-    assert frame.columns == [*NAMES, *(column.name for column in PAYLOAD["raw_measurement"])]
+    assert frame.columns == [*NAMES, *(column.name for column in PAYLOAD["raw_measurement"]), "decode_note"]
     assert [frame.schema[column.name] for column in PAYLOAD["raw_measurement"]] == [
         column.dtype for column in PAYLOAD["raw_measurement"]
     ]
@@ -83,6 +83,7 @@ def test_a_good_record_is_read_in_full() -> None:
         "material_lot_id": None,
         "job_order_id": None,
         "subgroup_key": None,
+        "decode_note": None,
     }
 
 
