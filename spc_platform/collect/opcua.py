@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from spc_platform.collect.clock import record_server_time
 from spc_platform.collect.opcua_config import read_options
 from spc_platform.collect.opcua_security import CONNECTED, Client, UaError, open_session, translated
 from spc_platform.collect.opcua_subscription import NodeSubscription
 from spc_platform.collect.sink import Backoff, Sink
-from spc_platform.errors import TransientError
+from spc_platform.errors import LakeError, TransientError
 from spc_platform.lake.files import below, make_folder
 from spc_platform.settings import Settings
 from spc_platform.site.model import Source
@@ -31,7 +32,7 @@ _AWAY = (UaError, OSError, TimeoutError, asyncio.TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
-class ClockExchange:
+class ClockSample:
     """The server's clock between two looks at ours; all times are aware."""
 
     t_send: datetime
@@ -48,7 +49,8 @@ class OpcUaConnector:
 
     def __init__(self, config: Source, settings: Settings) -> None:
         self.options = read_options(config, settings)
-        self.clock: deque[ClockExchange] = deque(maxlen=EXCHANGES)
+        self._settings = settings
+        self.clock: deque[ClockSample] = deque(maxlen=EXCHANGES)
         self._sessions = self.options.pki / "sessions"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._subscription: NodeSubscription | None = None
@@ -82,7 +84,7 @@ class OpcUaConnector:
             finally:
                 self._subscription = self._loop = None
 
-    def clock_exchange(self) -> ClockExchange:
+    def clock_exchange(self) -> ClockSample:
         """Ask the server for its time now; may be called from any thread. Raises TransientError while not connected."""
         subscription, loop = self._subscription, self._loop
         if subscription is None or loop is None:
@@ -100,14 +102,23 @@ class OpcUaConnector:
                 code="SPC-154",
             ) from None
 
-    async def _exchange(self, subscription: NodeSubscription) -> ClockExchange:
+    async def _exchange(self, subscription: NodeSubscription) -> ClockSample:
         # The wall clock may be set between two looks; the monotonic one measures what passed.
         t_send, began = datetime.now(UTC), time.monotonic()
         server_time = await subscription.server_time()
         passed = time.monotonic() - began
-        exchange = ClockExchange(t_send, server_time, datetime.fromtimestamp(t_send.timestamp() + passed, UTC))
+        exchange = ClockSample(t_send, server_time, datetime.fromtimestamp(t_send.timestamp() + passed, UTC))
         self.clock.append(exchange)
         return exchange
+
+    async def _record_clock(self, subscription: NodeSubscription) -> None:
+        """Keep an exchange for the published clock offsets; collecting goes on when that file cannot be written."""
+        said = await self._exchange(subscription)
+        times = (said.t_send, said.server_time, said.t_receive)
+        try:
+            await asyncio.to_thread(record_server_time, self._settings, self.options.source_id, *times)
+        except LakeError as error:
+            logger.warning("source %s: its clock is not recorded: %s", self.options.source_id, error)
 
     async def _collect(self, sink: Sink, stop: threading.Event, lost_at: datetime | None) -> None:
         """One connection, from its session to its end."""
@@ -157,10 +168,10 @@ class OpcUaConnector:
                 client.disconnect_socket()
 
     async def _attend(self, client: Client, subscription: NodeSubscription, stop: threading.Event) -> None:
-        await self._exchange(subscription)
+        await self._record_clock(subscription)
         tasks = [
             asyncio.create_task(subscription.fill_when_needed()),
-            asyncio.create_task(_repeated(self.options.clock_s, lambda: self._exchange(subscription))),
+            asyncio.create_task(_repeated(self.options.clock_s, lambda: self._record_clock(subscription))),
             asyncio.create_task(_repeated(self.options.retry_missing_s, subscription.look_for_missing)),
         ]
         while not stop.is_set():

@@ -105,8 +105,7 @@ async def answer(server: Server, nodes: dict[str, Any], index: int) -> None:
             name, first, count, pause_s = told["blast"]
             for number in range(first, first + count):
                 await write(server, nodes[name], float(number), number * 0.001, 0)
-                if pause_s:
-                    await asyncio.sleep(pause_s)
+                await asyncio.sleep(pause_s)
         say("done")
 
 

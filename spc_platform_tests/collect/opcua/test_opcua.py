@@ -14,6 +14,7 @@ from spc_platform.collect.opcua_subscription import NO_HISTORY, NOT_SO_FAR
 from spc_platform.collect.readings import iso
 from spc_platform.collect.spool import Gap
 from spc_platform.errors import SiteError, TransientError
+from spc_platform.lake.clock_log import ClockLog
 from spc_platform.settings import Settings
 from spc_platform_tests.collect.conftest import subscription
 from spc_platform_tests.collect.opcua.collection import DIA, DIAMETER, DONE, EXECUTION, PLAIN, TEMPERATURE, Collection, Proxy
@@ -238,7 +239,7 @@ def test_what_a_queue_lost_is_fetched_from_the_history(peer: Callable[..., Peer]
 
 
 def test_the_servers_clock_is_asked_between_two_looks_at_ours(
-    peer: Callable[..., Peer], collect: Callable[..., Collection]
+    peer: Callable[..., Peer], collect: Callable[..., Collection], tmp_path: Path
 ) -> None:
     server = peer()
     with collect(server) as collection:
@@ -249,6 +250,8 @@ def test_the_servers_clock_is_asked_between_two_looks_at_ours(
         assert said.t_send <= said.t_receive <= said.t_send + timedelta(seconds=2)
         assert abs(said.server_time - said.t_send) < timedelta(seconds=2)
         assert len(collection.connector.clock) >= 2
+        until(lambda: ClockLog(tmp_path / "data").exchanges().height >= 1)
+        assert ClockLog(tmp_path / "data").exchanges()["clock_id"].unique().to_list() == ["line1"]
 
 
 @pytest.mark.parametrize(
