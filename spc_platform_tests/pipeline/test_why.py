@@ -39,7 +39,9 @@ FIGURES = [
     "segment_event",
     "state_interval",
 ]
-NEEDED = [step for step in STEPS if step.name in (*FIGURES, "oee_elements")]
+NEEDED = [
+    step for step in STEPS if step.name in (*FIGURES, "oee_elements") or {"part_count", "count_comparison"} & set(step.outputs)
+]
 RAW = [f"raw_{name}" for name in TABLES]
 
 
