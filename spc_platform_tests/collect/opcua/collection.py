@@ -40,6 +40,7 @@ class Proxy:
         self.to, self.port = port, free_port()
         self._listener: socket.socket | None = None
         self._open: list[socket.socket] = []
+        self._silent: set[socket.socket] = set()
         self.mend()
 
     def mend(self) -> None:
@@ -54,6 +55,10 @@ class Proxy:
             _shut(each)
         self._open.clear()
 
+    def swallow(self) -> None:
+        """From now on nothing of the open connections arrives, and nobody is told; new connections are well."""
+        self._silent |= set(self._open)
+
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
@@ -65,11 +70,11 @@ class Proxy:
             for source, target in ((near, far), (far, near)):
                 threading.Thread(target=self._pump, args=(source, target), daemon=True).start()
 
-    @staticmethod
-    def _pump(source: socket.socket, target: socket.socket) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while body := source.recv(65536):
-                target.sendall(body)
+                if source not in self._silent:
+                    target.sendall(body)
         _shut(source)
         _shut(target)
 

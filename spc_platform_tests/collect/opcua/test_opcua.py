@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,17 @@ from spc_platform.errors import SiteError, TransientError
 from spc_platform.lake.clock_log import ClockLog
 from spc_platform.settings import Settings
 from spc_platform_tests.collect.conftest import subscription
-from spc_platform_tests.collect.opcua.collection import DIA, DIAMETER, DONE, EXECUTION, PLAIN, TEMPERATURE, Collection, Proxy
+from spc_platform_tests.collect.opcua.collection import (
+    DIA,
+    DIAMETER,
+    DONE,
+    EXECUTION,
+    PLAIN,
+    TEMP,
+    TEMPERATURE,
+    Collection,
+    Proxy,
+)
 from spc_platform_tests.collect.opcua.peer import T0, Peer
 from spc_platform_tests.collect.test_service import until
 
@@ -103,6 +114,38 @@ def test_a_short_cut_of_the_network_loses_nothing_though_the_server_has_no_histo
         assert "taken up again" in collection.sink.health.detail
         assert collection.values("signals") == ["STOPPED"]
     assert collection.spool.gaps() == []
+
+
+def test_messages_that_a_network_swallowed_without_a_word_are_asked_for_again(
+    peer: Callable[..., Peer], collect: Callable[..., Collection]
+) -> None:
+    server = peer()
+    proxy = Proxy(server.port)
+    with collect(f"opc.tcp://127.0.0.1:{proxy.port}/line1", timeout_s=1.0) as collection:
+        collection.connected()
+        server.write("dia", 1.0, at=1)
+        collection.has(0.0, 1.0)
+        proxy.swallow()
+        server.write("dia", 2.0, 3.0, at=2)
+        time.sleep(0.3)
+        server.write("dia", 4.0, at=4)
+        collection.connected(2)
+        collection.has(0.0, 1.0, 2.0, 3.0, 4.0)
+        assert collection.sink is not None
+        assert "taken up again" in collection.sink.health.detail
+    assert collection.spool.gaps() == []
+
+
+def test_a_deadband_of_the_server_thins_out_only_its_address(
+    peer: Callable[..., Peer], collect: Callable[..., Collection]
+) -> None:
+    server = peer()
+    with collect(server, DIAMETER, TEMPERATURE, deadbands={TEMP: 0.5}) as collection:
+        collection.connected()
+        server.write("temp", 20.2, 20.9, 21.0, at=1)
+        server.write("dia", 0.1, 0.2, at=1)
+        collection.has(0.0, 0.1, 0.2)
+        collection.has(20.0, 20.9, resource="telemetry")
 
 
 def test_what_happened_while_the_collector_was_down_is_in_the_servers_queue(
