@@ -15,7 +15,7 @@ from rich.console import Console
 from spc_platform.settings import REPOSITORY
 from spc_platform_tests.bench.result import Result
 
-NAMES = ("orchestrated", "backfill", "memory", "ingest", "rest", "kernels", "statistics", "oee", "trace", "opcua", "demo")
+NAMES = ("orchestrated", "backfill", "memory", "ingest", "rest", "mqtt", "kernels", "statistics", "oee", "trace", "opcua", "demo")
 PACKAGES = ("dagster", "polars", "duckdb", "pyarrow", "numpy", "pandas", "great-expectations", "dbt-core")
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 
