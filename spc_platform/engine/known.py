@@ -114,7 +114,7 @@ def plan(workspace: Workspace, table: str, production_date: date | None) -> tupl
             continue
         dates: list[date | None] = sorted(wanted) if step.partitioned else [None]  # type: ignore[type-var]
         chosen.append((step, dates))
-        for source in step.inputs:
+        for source in (source for source in step.inputs if source.is_read(workspace.site)):
             demand.setdefault(source.table, set()).update(_input_dates(workspace, step, dates, source.table))
     chosen.reverse()
     return demand, chosen

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from spc_platform.contracts import LAKE_TABLES
 from spc_platform.lake.store import Commit
-from spc_platform.site import Policies
+from spc_platform.site import Policies, Site
 
 if TYPE_CHECKING:
     from spc_platform.engine.workspace import Workspace
@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 class Input:
     """A table that a step reads: its own production date, and the dates around it that it needs.
 
-    ``back`` counts dates before or names the policy that says how many; ``ahead`` counts dates after.
+    ``back`` counts dates before or names the policy that says how many; ``ahead`` counts dates after. ``only_with`` names
+    the site's table without whose rows the input is not read.
     """
 
     table: str
     back: int | Literal["carry_days", "state_carry_days"] = 0
     ahead: int = 0
+    only_with: str | None = None
+
+    def is_read(self, site: Site) -> bool:
+        return self.only_with is None or not site[self.only_with].is_empty()
 
     def days_back(self, policies: Policies) -> int:
         return self.back if isinstance(self.back, int) else int(getattr(policies, self.back))

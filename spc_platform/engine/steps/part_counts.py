@@ -73,7 +73,7 @@ COUNTS = Step(
     ("part_count", "part_counter_delta", "count_comparison"),
     (
         Input("production_count", back=1, ahead=1),
-        Input("telemetry", back="state_carry_days", ahead=1),
+        Input("telemetry", back="state_carry_days", ahead=1, only_with="part_counters"),
         Input("state_interval", back=1),
     ),
     dated(_part_count),
