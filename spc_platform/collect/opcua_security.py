@@ -11,10 +11,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import Encoding
-
 from spc_platform.collect.opcua_config import Options
 from spc_platform.errors import PermanentError, SiteError, SpcError, TransientError
 from spc_platform.lake.files import locked, make_folder, write_durably
@@ -25,6 +21,9 @@ try:
     from asyncua.client.ua_client import UaClientState
     from asyncua.crypto import cert_gen, security_policies, uacrypto
     from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.serialization import Encoding
 except ImportError as error:
     raise SiteError(
         "OPC UA needs the client asyncua, which is not installed; install the platform with its extra: spc-platform[opcua]",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
@@ -83,3 +85,19 @@ def test_the_command_lists_and_writes_a_draft_but_replaces_no_file(
 def test_a_source_of_another_kind_is_refused() -> None:
     with pytest.raises(SiteError, match="SPC-464"):
         browse(subscription("mqtt"), Settings())
+
+
+@pytest.mark.parametrize("module", ["opcua", "opcua_browse"])
+def test_a_client_that_is_not_installed_is_named_with_its_extra(module: str) -> None:
+    code = f"""
+import sys
+sys.modules["asyncua"] = None
+from spc_platform.errors import SiteError
+try:
+    import spc_platform.collect.{module}
+except SiteError as error:
+    assert "[SPC-464]" in str(error) and "spc-platform[opcua]" in str(error), error
+else:
+    raise AssertionError
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
