@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -149,3 +150,12 @@ def test_a_redelivery_is_known_only_on_the_next_connection() -> None:
     ):
         assert Inbox(options, tags, ["t"], state).take([other]).readings[0].observed_at == later
     assert Inbox(options, tags, ["t"], {**state, "connection": "2"}).take([again]).readings[0].observed_at == later
+
+
+def test_a_missing_client_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [each for each in sys.modules if each.startswith(("paho", "spc_platform.collect.mqtt_"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "paho", None)
+    config = subscription("mqtt", base_url="mqtt://localhost")
+    with pytest.raises(SiteError, match=r"SPC-466.*spc-platform\[mqtt\]"):
+        MqttConnector(config, Settings())
