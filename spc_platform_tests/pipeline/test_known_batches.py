@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -39,10 +40,18 @@ record_id = "id"
 revision = "rev"
 is_deleted = "gone"
 updated_at = "written"
+{fields}
 """
 COLUMNS = {
     "equipment_state": ("equipment_id", "state", "start_at", "end_at"),
-    "production_count": ("equipment_id", "counted_at", "good_quantity", "scrap_quantity", "rework_quantity"),
+    "production_count": (
+        "equipment_id",
+        "material_definition_id",
+        "counted_at",
+        "good_quantity",
+        "scrap_quantity",
+        "rework_quantity",
+    ),
     "signal_event": ("equipment_id", "signal", "value", "occurred_at"),
     "segment_event": ("item_id", "item_kind", "segment_id", "equipment_id", "event_type", "occurred_at", "quantity"),
 }
@@ -53,37 +62,55 @@ def at(minutes: float) -> str:
     return (START + timedelta(minutes=minutes)).isoformat().replace("+00:00", "Z")
 
 
-def record(name: str, written: float, *, rev: int = 1, gone: bool = False, **cells: object) -> Row:
+def record(name: str, written: float, cells: Mapping[str, object], *, rev: int = 1, gone: bool = False) -> Row:
     head = {"id": name, "rev": str(rev), "gone": str(gone).lower(), "written": at(written)}
     return head | {column: str(value) for column, value in cells.items()}
 
 
 def records() -> dict[str, list[Row]]:
-    """A shift of forty states, counts and moves; every fifth came an hour late, every seventh was corrected, two deleted."""
+    """A shift of forty states, counts and moves; every fifth came an hour late, every seventh was corrected, one deleted."""
     rows: dict[str, list[Row]] = {name: [] for name in COLUMNS}
     for number in range(40):
         begin = 12.0 * number
         late = 60.0 if number % 5 == 0 else 0.5
         state = {"equipment_id": "L1-LATHE", "state": "STOP" if number % 3 == 0 else "RUN", "start_at": at(begin)}
-        rows["equipment_state"].append(record(f"s{number}", begin + 12 + late, end_at=at(begin + 12), **state))
-        count = {"equipment_id": "L1-LATHE", "counted_at": at(begin + 5), "scrap_quantity": 0, "rework_quantity": 0}
-        rows["production_count"].append(record(f"c{number}", begin + 5 + late, good_quantity=number, **count))
+        rows["equipment_state"].append(record(f"s{number}", begin + 12 + late, state | {"end_at": at(begin + 12)}))
+        count = {
+            "equipment_id": "L1-LATHE",
+            "material_definition_id": "SHAFT",
+            "counted_at": at(begin + 5),
+            "scrap_quantity": 0,
+            "rework_quantity": 0,
+        }
+        rows["production_count"].append(record(f"c{number}", begin + 5 + late, count | {"good_quantity": number}))
         move = {"item_id": f"I{number}", "item_kind": "lot", "segment_id": "turn", "equipment_id": "L1-LATHE", "quantity": 4}
-        for kind, minute in (("start", 1), ("finish", 9)):
+        for kind, minute in (("started", 1), ("finished", 9)):
             told = move | {"event_type": kind, "occurred_at": at(begin + minute)}
-            rows["segment_event"].append(record(f"m{number}-{kind}", begin + minute + late, **told))
+            rows["segment_event"].append(record(f"m{number}-{kind}", begin + minute + late, told))
         if number % 7 == 0:
-            rows["equipment_state"].append(record(f"s{number}", begin + 200, rev=2, end_at=at(begin + 8), **state))
-            rows["production_count"].append(record(f"c{number}", begin + 200, rev=2, good_quantity=number + 1, **count))
-    rows["equipment_state"].append(record("s20", 500, rev=2, gone=True, equipment_id="L1-LATHE", state="RUN", start_at=at(240)))
-    # a count that was put on the day before, and back by a correction
-    other = {"equipment_id": "L1-LATHE", "good_quantity": 9, "scrap_quantity": 0, "rework_quantity": 0}
-    rows["production_count"].append(record("moved", 100, counted_at=at(-600), **other))
-    rows["production_count"].append(record("moved", 400, rev=2, counted_at=at(33), **other))
+            shorter, more = state | {"end_at": at(begin + 8)}, count | {"good_quantity": number + 1}
+            rows["equipment_state"].append(record(f"s{number}", begin + 200, shorter, rev=2))
+            rows["production_count"].append(record(f"c{number}", begin + 200, more, rev=2))
+    gone = {"equipment_id": "L1-LATHE", "state": "RUN", "start_at": at(240)}
+    rows["equipment_state"].append(record("s20", 500, gone, rev=2, gone=True))
+    # a count that was put on the day before, and corrected to this one
+    other = {
+        "equipment_id": "L1-LATHE",
+        "material_definition_id": "SHAFT",
+        "good_quantity": 9,
+        "scrap_quantity": 0,
+        "rework_quantity": 0,
+    }
+    rows["production_count"].append(record("moved", 100, other | {"counted_at": at(-600)}))
+    rows["production_count"].append(record("moved", 400, other | {"counted_at": at(33)}, rev=2))
     for minute in range(0, 480, 48):
         word = {"equipment_id": "L1-LATHE", "signal": "alarm", "occurred_at": at(minute)}
-        rows["signal_event"].append(record(f"w{minute}", minute + 90, value="FAULT" if minute % 96 else "NORMAL", **word))
+        rows["signal_event"].append(record(f"w{minute}", minute + 90, word | {"value": "FAULT" if minute % 96 else "NORMAL"}))
     return rows
+
+
+def same_names(table: str) -> str:
+    return "\n".join(f'{column} = "{column}"' for column in COLUMNS[table])
 
 
 def landed(folder: Path, batches: list[list[tuple[str, Row]]], run_after: set[int]) -> Workspace:
@@ -92,7 +119,7 @@ def landed(folder: Path, batches: list[list[tuple[str, Row]]], run_after: set[in
     scaffold(site, "plant-1")
     drop.mkdir()
     head = f'[[source]]\nsource_id = "mes"\nkind = "files"\nroot = "{drop}"\n'
-    (site / "sources.toml").write_text(head + "".join(RESOURCE.format(name=name) for name in COLUMNS))
+    (site / "sources.toml").write_text(head + "".join(RESOURCE.format(name=name, fields=same_names(name)) for name in COLUMNS))
     workspace = Workspace.open(Settings(site=site, data=folder / "data"))
     source = open_source(workspace.site.source("mes"), workspace.settings)
     for number, batch in enumerate(batches):
