@@ -29,6 +29,8 @@ from spc_platform.plant.process import FIRST_DATE
 from spc_platform_tests.pipeline.conftest import BERLIN, _settings, land, morning_after
 
 NINE, NOON = (datetime(2026, 3, 23, hour, tzinfo=BERLIN) for hour in (9, 12))
+MEASURED = ("clock_offset", "reconciliation")
+"""Tables of what was measured when sources were asked: they follow from no page."""
 RAW = [name for name in LAKE_TABLES if name.startswith("raw_")]
 RESOURCES = (
     "measurements", "telemetry", "equipment-states", "production-counts", "work-orders", "order-events", "segment-events",
@@ -250,9 +252,11 @@ def kill_after(process: subprocess.Popen[str], line: str, times: int = 1, delay_
 
 
 def contents(workspace: Workspace) -> dict[str, str]:
-    """sha256 of every partition of every table."""
+    """sha256 of every partition of every table that follows from landed pages."""
     found = {}
     for name, table in LAKE_TABLES.items():
+        if name in MEASURED:
+            continue
         for day in workspace.lake.dates(name) if table.partitioned else [None]:
             manifest = workspace.lake.manifest(name, day)
             assert manifest is not None, (name, day)
