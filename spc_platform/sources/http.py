@@ -28,7 +28,7 @@ from requests.auth import AuthBase
 from spc_platform.errors import PermanentError
 from spc_platform.sources.resilience import Deadline, RetriableError
 
-CHUNK = 1 << 16
+CHUNK = 1 << 18
 _RATIO_FROM = 1 << 20
 """Smaller answers may be compressed as well as they like."""
 _SECRET_PATTERNS = (

@@ -170,7 +170,7 @@ class RestSource:
             try:
                 answer, facts = self._fetch(resource, request)
                 self._refuse_cut_off(resource, window, facts)
-                yield self._page(resource, request, answer)
+                yield self._page(resource, request, answer, facts.document)
                 del answer
                 self._seen(resource, facts)
                 following = pager.following(first, request, facts)
@@ -322,7 +322,7 @@ class RestSource:
             )
         return cert, key or cert
 
-    def _page(self, resource: Resource, request: Request, answer: Answer) -> Page:
+    def _page(self, resource: Resource, request: Request, answer: Answer, document: Any) -> Page:
         return Page(
             source_id=self.config.source_id,
             resource=resource.name,
@@ -330,7 +330,7 @@ class RestSource:
             origin=redact(request.shown(), self._auth.secrets()),
             position=redact(request.position, self._auth.secrets()),
             received_at=datetime.now(UTC),
-            credible_until=self._credible_until(open_page(answer.body)),
+            credible_until=self._credible_until(document),
             clock=date_exchange(self.config.source_id, answer),
         )
 
