@@ -120,8 +120,10 @@ class Subscription(Kept):
         make_sink: type[Sink] = Sink,
         make_source: type[SpooledSource] = SpooledSource,
         name: str = "subscription",
+        points: tuple[str, ...] = points,
     ) -> None:
         super().__init__(make_ledger, make_lake)
+        self.points = points
         self.make_spool, self.make_sink, self.make_source, self.name = make_spool, make_sink, make_source, name
 
     def work(self, root: Path, acknowledged: int, offered: int, acknowledge: Acknowledge, checkpoint: Checkpoint) -> None:
@@ -194,9 +196,15 @@ class Walk(Kept):
     config = PeerSource.config
     points = (*PAGE_POINTS, *WALK_POINTS, *COMMIT_POINTS, "date:committed")
 
-    def __init__(self, make_ledger: type[Ledger] = Ledger, make_lake: type[Lake] = Lake, name: str = "walk") -> None:
+    def __init__(
+        self,
+        make_ledger: type[Ledger] = Ledger,
+        make_lake: type[Lake] = Lake,
+        name: str = "walk",
+        points: tuple[str, ...] = points,
+    ) -> None:
         super().__init__(make_ledger, make_lake)
-        self.name = name
+        self.name, self.points = name, points
 
     def work(self, root: Path, acknowledged: int, offered: int, acknowledge: Acknowledge, checkpoint: Checkpoint) -> None:
         ledger = self.make_ledger(root / "ledger.sqlite")
@@ -287,10 +295,12 @@ class WatermarkFirstLedger(Ledger):
 
 
 SOUND = (Subscription(), Walk())
+_COMMITTING = COMMIT_POINTS[:5]
 BROKEN = (
-    Subscription(make_sink=EarlySink, name="acknowledged before it was durable"),
-    Subscription(make_source=EagerSource, name="left the spool before it had landed"),
-    Subscription(ForgetfulLedger, name="applied before it was committed"),
-    Walk(WatermarkFirstLedger, name="watermark moved first"),
-    Walk(make_lake=InPlaceLake, name="written in place"),
+    Subscription(make_sink=EarlySink, name="acknowledged before it was durable", points=("spool:written",)),
+    Subscription(make_source=EagerSource, name="left the spool before it had landed", points=PAGE_POINTS),
+    Subscription(ForgetfulLedger, name="applied before it was committed", points=_COMMITTING),
+    Walk(WatermarkFirstLedger, name="watermark moved first", points=PAGE_POINTS),
+    Walk(make_lake=InPlaceLake, name="written in place", points=_COMMITTING),
 )
+"""Each is killed where its defect shows."""
