@@ -39,6 +39,7 @@ _LOSS_CLASSES = ("micro_stop", "breakdown", "setup")
 """Stop classes that cost planned busy time; planned stops and time without an order cost none."""
 _SNAP_US = 1e-3
 """A sum this near to a whole microsecond is one: what float seconds carry of it is far less."""
+ADDS_UP_WITHIN_S = 1e-6
 LOSS_COLUMNS = tuple(f"{loss}_s" for loss in (*SIX_LOSSES, "no_order", "unknown"))
 """Columns of OEE_LOSS that add up to ``pbt_s - value_adding_s``."""
 
@@ -114,6 +115,19 @@ def oee_losses(elements: pl.DataFrame, intervals: pl.DataFrame, scrap: pl.DataFr
             value_adding_s=value_adding / US_PER_S,
         )
     )
+
+
+def not_adding_up(losses: pl.DataFrame, elements: pl.DataFrame) -> pl.DataFrame:
+    """Rows of OEE_LOSS whose parts differ from planned busy time by more than a microsecond.
+
+    Where no ideal cycle splits the production time (APT of ``elements``, the frame of the same rows), it counts as a whole.
+    """
+    split = ["reduced_speed_s", "process_defects_s", "reduced_yield_s", "value_adding_s"]
+    others = [name for name in LOSS_COLUMNS if name not in split]
+    running = pl.when(pl.all_horizontal(pl.col(split).is_not_null())).then(pl.sum_horizontal(split)).otherwise("apt_s")
+    joined = losses.join(elements.select(*_CELL, "apt_s"), on=_CELL, how="left", nulls_equal=True, maintain_order="left")
+    off = (pl.sum_horizontal(others) + running - pl.col("pbt_s")).abs() > ADDS_UP_WITHIN_S
+    return joined.filter(off.fill_null(value=True)).drop("apt_s")
 
 
 def six_losses(losses: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:

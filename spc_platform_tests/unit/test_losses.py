@@ -14,6 +14,7 @@ from spc_platform.production.losses import (
     LOSS_COLUMNS,
     changeovers,
     downtime_pareto,
+    not_adding_up,
     oee_losses,
     reason_losses,
     scrap_reasons,
@@ -180,6 +181,15 @@ def test_without_an_ideal_cycle_speed_and_quality_losses_are_unknown_and_time_lo
     assert (row["reduced_speed_s"], row["process_defects_s"], row["value_adding_s"]) == (None, None, None)
     assert (row["equipment_failure_s"], row["reduced_yield_s"]) == (3600.0, 0.0)
     assert six_losses(losses, [])["reduced_speed_s"].to_list() == [None]
+
+
+def test_rows_add_up_with_and_without_an_ideal_cycle_and_a_lost_second_is_found():
+    ran = until(at(14), ("RUN", at(6)), ("STOP", at(7), at(8), "tool"))
+    for where in (plant(), plant(products=[])):
+        losses, elements = shared_out(ran, produced(("shaft", at(9), 20, 1, 0)), where)
+        assert not_adding_up(losses, elements).is_empty()
+        short = losses.with_columns(pl.col("equipment_failure_s") - 1.0)
+        assert not_adding_up(short, elements).height == losses.height
 
 
 def test_losses_of_a_line_are_sums_and_their_shares_add_up_with_oee_to_one(oracle):

@@ -16,7 +16,7 @@ from spc_platform.production.energy import energy_by_state, energy_intervals, en
 from spc_platform.production.event_log import operations_events, verify_chain
 from spc_platform.production.flow import bottlenecks, flow_intervals, neighbours
 from spc_platform.production.genealogy import links_in_force, lot_genealogy
-from spc_platform.production.losses import changeovers, oee_losses, scrap_reasons
+from spc_platform.production.losses import changeovers, not_adding_up, oee_losses, scrap_reasons
 from spc_platform.production.reliability import reliability
 from spc_platform.production.rollup import oee_rollup, reworked_good
 from spc_platform.production.wip import work_in_process
@@ -113,8 +113,7 @@ def _losses(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
     near = workspace.lake.read_dates("state_interval", around)
     scrap = scrap_reasons(counts, elements, site, production_date, workspace.as_of(production_date))
     losses = oee_losses(elements, own_states, scrap, site)
-    parts = [name for name in losses.columns if name.endswith("_s") and name != "pbt_s"]
-    off = losses.filter((pl.sum_horizontal(parts) - pl.col("pbt_s")).abs() > 1e-6).height
+    off = not_adding_up(losses, elements).height
     check = LOSSES.verdict(passed=off == 0, description=f"{off} of {losses.height} rows do not add up")
     inputs = [
         *_of([production_date], "oee_elements"), *_of(counting, "part_count"), *_of(around, "state_interval")
