@@ -1,9 +1,10 @@
-"""Runs benchmarks by name; all of them, in this order, write docs/benchmarks.md."""
+"""Runs benchmarks by name; all of them, in this order, write docs/benchmarks.md; ``--keep`` writes the sections of those named."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,13 +16,26 @@ from rich.console import Console
 from spc_platform.settings import REPOSITORY
 from spc_platform_tests.bench.result import Result
 
-NAMES = ("orchestrated", "backfill", "memory", "ingest", "rest", "mqtt", "kernels", "statistics", "oee", "trace", "opcua", "demo")
+NAMES = (
+    "orchestrated",
+    "backfill",
+    "memory",
+    "ingest",
+    "rest",
+    "mqtt",
+    "kernels",
+    "statistics",
+    "oee",
+    "trace",
+    "opcua",
+    "demo",
+)
 PACKAGES = ("dagster", "polars", "duckdb", "pyarrow", "numpy", "pandas", "great-expectations", "dbt-core")
 PAGE = REPOSITORY / "docs" / "benchmarks.md"
 
 READING = """# Benchmarks
 
-Made by `make bench`; `python -m spc_platform_tests.bench NAME` runs one of {names} and writes nothing.
+Made by `make bench`; `python -m spc_platform_tests.bench NAME` runs one of {names} and writes nothing, with `--keep` its section.
 
 Measured {date} on {machine}; {versions}.
 
@@ -59,6 +73,7 @@ def _document(results: list[Result]) -> str:
 def main(names: list[str]) -> int:
     """Exit code 0, or 2 for a name that is not known."""
     console = Console(highlight=False)
+    is_kept, names = "--keep" in names, [name for name in names if name != "--keep"]
     unknown = sorted(set(names) - set(NAMES))
     if unknown:
         console.print(f"no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
@@ -69,10 +84,25 @@ def main(names: list[str]) -> int:
         run: Callable[[], Result] = import_module(f"spc_platform_tests.bench.{name}").bench
         results.append(run())
         results[-1].show(console)
-    if not names:
-        PAGE.write_text(_document(results), encoding="utf-8")
+    if is_kept or not names:
+        text = _with_sections(PAGE.read_text(encoding="utf-8"), results) if names else _document(results)
+        PAGE.write_text(text, encoding="utf-8")
         console.print(f"written: {PAGE.relative_to(REPOSITORY)}")
     return 0
+
+
+def _with_sections(page: str, results: list[Result]) -> str:
+    """The page with the sections of these results in place of those of the same title, or before the last one."""
+    head, *sections = re.split(r"^(?=## )", page, flags=re.MULTILINE)
+    for result in results:
+        section = result.markdown().rstrip("\n") + f"\n\nMeasured {datetime.now(UTC):%Y-%m-%d}.\n\n"
+        title = section.partition("\n")[0]
+        place = next((index for index, known in enumerate(sections) if known.partition("\n")[0] == title), None)
+        if place is None:
+            sections.insert(len(sections) - 1, section)
+        else:
+            sections[place] = section
+    return head + "".join(sections)
 
 
 if __name__ == "__main__":
