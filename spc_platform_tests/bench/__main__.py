@@ -1,4 +1,4 @@
-"""Runs benchmarks by name; all of them, in this order, write docs/benchmarks.md; ``--keep`` writes the sections of those named."""
+"""Runs benchmarks by name; all of them write docs/benchmarks.md anew, ``--keep`` the sections of those named."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ PAGE = REPOSITORY / "docs" / "benchmarks.md"
 
 READING = """# Benchmarks
 
-Made by `make bench`; `python -m spc_platform_tests.bench NAME` runs one of {names} and writes nothing, with `--keep` its section.
+Made by `make bench`; `python -m spc_platform_tests.bench NAME` runs one of {names} and \
+writes nothing, with `--keep` its section.
 
 Measured {date} on {machine}; {versions}.
 
