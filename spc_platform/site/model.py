@@ -43,7 +43,7 @@ class Resource:
 
     name: str
     tables: tuple[str, ...]
-    format: Literal["json_records", "arrow", "csv", "xlsx", "qif", "mtconnect_adapter"]
+    format: Literal["json_records", "arrow", "csv", "xlsx", "parquet", "qif", "dfq", "mtconnect_adapter"]
     path: str = ""
     records: str = "records"
     fields: dict[str, str] = field(default_factory=dict)

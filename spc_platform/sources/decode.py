@@ -17,6 +17,8 @@ DECODERS = {
     "qif": "spc_platform.sources.qif",
     "arrow": "spc_platform.sources.tabular",
     "csv": "spc_platform.sources.tabular",
+    "dfq": "spc_platform.sources.tabular",
+    "parquet": "spc_platform.sources.tabular",
     "xlsx": "spc_platform.sources.tabular",
 }
 

@@ -1,4 +1,4 @@
-"""CSV and XLSX tables to raw rows by a column map: one row per record, one column per characteristic, or a report's matrix."""
+"""Tables of files to raw rows by a column map: one row per record, one column per characteristic, or a report's matrix."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import re
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -17,6 +18,9 @@ from spc_platform.site.model import Resource
 from spc_platform.sources.columnar import text_cells
 from spc_platform.sources.identity import content_names
 from spc_platform.sources.local_time import LEAP_SECOND_NOTE, Placed, may_be_leap_second, place, without_leap_seconds
+from spc_platform.sources.parquet import parquet_cells
+from spc_platform.sources.qdas import FIELDS as DFQ_FIELDS
+from spc_platform.sources.qdas import dfq_cells
 from spc_platform.sources.workbook import read_sheet
 
 LAYOUTS = ("long", "wide", "matrix")
@@ -35,7 +39,7 @@ class _UnreadableError(ValueError):
 
 
 def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.DataFrame:
-    """Rows of a CSV or XLSX page for any raw table.
+    """Rows of a CSV, XLSX, Parquet, DFQ or Arrow page for any raw table.
 
     ``resource.fields`` maps canonical column -> column of the page. A source text with places, e.g.
     ``"{part_type}-{serial}"``, is filled from the columns named in it. Options of the resource:
@@ -45,32 +49,41 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
       ``matrix`` (a report with characteristics in rows and parts in columns, see ``_matrix``).
     - ``sheet`` (XLSX; the first unless named), ``header_row`` (from 0) or, for XLSX, ``header_cell``: a
       text that only the header row has; ``separator`` (CSV).
+    - ``epochs`` (Parquet, Arrow): {column: s, ms, us or ns} for times that are numbers since 1970.
     - ``filter``: {column: value}, rows that belong to the resource; the others are ignored.
     - ``constants``: {canonical column: value} for what the page does not say, e.g. the unit.
     - ``lists``: {canonical column: [value of part 1, value of part 2, …]} in the order of a matrix's parts.
     - ``number_formats``: {column: "02d"}, leading zeros for whole numbers used in a filled text.
 
+    DFQ has the columns and options of ``qdas.dfq_cells``; ``fields`` adds to ``qdas.FIELDS``.
     A row without ``record_id`` is named by its cells, so a file that grew repeats its records; equal rows stay apart.
     Where the field is mapped, an empty cell is ``record_id:MISSING``.
     Times without zone are read in ``resource.zone`` (``local_time``); without one they are ``NO_ZONE``. A cell that does
     not fit its column is empty and named in ``decode_error``, its row kept with its text; a page that
     cannot be read at all, or lacks a mapped column, is one such row.
     """
+    if resource.format == "dfq":
+        resource = replace(resource, fields=DFQ_FIELDS | resource.fields)
     try:
-        cells = _cells(resource, body)
+        cells = _cells(resource, body, origin)
         rows = _arranged(cells, resource)
         return _typed(rows, resource, table)
     except _UnreadableError as error:
         return _unreadable(table, body, str(error))
 
 
-def _cells(resource: Resource, body: bytes) -> pl.DataFrame:
+def _cells(resource: Resource, body: bytes, origin: str) -> pl.DataFrame:
     """Every cell as text, under the page's own header."""
     options = resource.options
     header_row = int(options.get("header_row", 0))
     try:
         if resource.format == "arrow":
             frame = text_cells(pl.read_ipc_stream(io.BytesIO(body)), options.get("epochs"))
+        elif resource.format == "parquet":
+            frame = parquet_cells(body, options.get("epochs"))
+        elif resource.format == "dfq":
+            wanted = (name for source in resource.fields.values() for name in _PLACE.findall(source) or [source])
+            frame = dfq_cells(body, options, origin, wanted)
         elif resource.format == "xlsx":
             grid = read_sheet(body, options.get("sheet")).cells
             header_row = _header_row(grid, options) if "header_cell" in options else header_row
@@ -79,7 +92,7 @@ def _cells(resource: Resource, body: bytes) -> pl.DataFrame:
             frame.columns = [name if names.index(name) == index else f"{name}_{index}" for index, name in enumerate(names)]
         else:
             frame = _csv(body, header_row, str(options.get("separator", ",")))
-    except _UnreadableError:
+    except (_UnreadableError, ContractError):
         raise
     except Exception as error:  # each reader has its own family of errors; all mean that the page is no table
         raise _UnreadableError(f"page:NOT_{resource.format.upper()} ({type(error).__name__}: {str(error)[:160]})") from error

@@ -7,10 +7,13 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spc_platform.errors import ContractError
 from spc_platform.site.model import Resource
+from spc_platform.sources.parquet import TooLargeError, parquet_cells
 from spc_platform.sources.tabular import decode
 from spc_platform.sources.workbook import read_sheet
 
@@ -224,3 +227,37 @@ def test_whole_numbers_and_flags_are_read_for_other_tables() -> None:
 def test_an_unknown_layout_is_a_mistake_of_the_site() -> None:
     with pytest.raises(ContractError, match="layout 'tall' is none of long, wide, matrix"):
         decode(resource(layout="tall"), "raw_measurement", LONG)
+
+
+def test_a_parquet_file_is_read_row_group_by_row_group_with_every_digit() -> None:
+    body = io.BytesIO()
+    at = [datetime(2026, 3, 2, 7, minute, 0, 123456, tzinfo=UTC) for minute in range(3)]
+    frame = pl.DataFrame({"part": ["a", "b", "c"], "at": at, "result": [0.1, 1 / 3, None]})
+    frame.write_parquet(body, row_group_size=1)
+    found = Resource(
+        "lab", ("raw_measurement",), "parquet", fields={"record_id": "part", "measured_at": "at", "value": "result"}
+    )
+    rows = decode(found, "raw_measurement", body.getvalue())
+    assert rows["value"].to_list() == [0.1, 1 / 3, None]
+    assert rows["measured_at"].to_list() == at
+    assert rows["record_id"].to_list() == ["a", "b", "c"]
+
+
+def test_a_damaged_parquet_file_is_one_row_that_says_so() -> None:
+    table = pa.table({"result": pa.array(range(1000), pa.float64())})
+    written = io.BytesIO()
+    pq.write_table(table, written, write_page_checksum=True, compression="none", use_dictionary=False)
+    body = bytearray(written.getvalue())
+    body[4000] ^= 1
+    found = Resource("lab", ("raw_measurement",), "parquet", fields={"value": "result"})
+    for damaged in (bytes(body), written.getvalue()[:-20]):
+        rows = decode(found, "raw_measurement", damaged)
+        assert rows.height == 1
+        assert rows["decode_error"][0].startswith("page:NOT_PARQUET")
+
+
+def test_a_parquet_file_that_unpacks_to_too_much_is_not_read() -> None:
+    body = io.BytesIO()
+    pl.DataFrame({"result": [0.0] * 10_000}).write_parquet(body)
+    with pytest.raises(TooLargeError, match="more than 1000"):
+        parquet_cells(body.getvalue(), limit=1000)
