@@ -15,6 +15,7 @@ from spc_platform.orchestration.assets.reconciliation import reconciliation_asse
 from spc_platform.orchestration.assets.tables import table_assets
 from spc_platform.orchestration.partitions import daily_partitions
 from spc_platform.orchestration.resources import WorkspaceResource
+from spc_platform.orchestration.source_checks import reachable_check
 from spc_platform.settings import Settings
 from spc_platform.site.loader import load_site
 
@@ -37,7 +38,7 @@ def build_defs(settings: Settings | None = None, resources: Mapping[str, Any] | 
             reconciliation_asset(site),
             *marts_assets(settings, site),
         ],
-        asset_checks=checks.all_checks(),
+        asset_checks=[*checks.all_checks(), *(reachable_check(source) for source in site.sources)],
         jobs=[refresh, jobs.everything_job(), jobs.prune, nightly],  # type: ignore[list-item]
         schedules=[
             jobs.daily_schedule(refresh, site),

@@ -49,6 +49,9 @@ def run_status() -> int:
             f"newest {source['newest_at']}, last success {source['last_success_at']}, "
             f"last error {source['last_error'] or 'none'}"
         )
+    for state in plant.source_states():
+        if not state.is_reachable or state.failures:
+            console.print(f"source {state.source_id}: {state.describe()}")
     console.print(f"pending production dates: {', '.join(str(change.production_date) for change in pending) or 'none'}")
     console.print(f"failing checks: {len(failing) or 'none'}")
     for table, check, day, description in failing:

@@ -10,7 +10,7 @@ from functools import cached_property
 
 import polars as pl
 
-from spc_platform.errors import LakeError
+from spc_platform.errors import LakeError, TransientError
 from spc_platform.lake.event_history import EventHistory
 from spc_platform.lake.files import locked
 from spc_platform.lake.landing import Landing
@@ -22,6 +22,8 @@ from spc_platform.settings import Settings
 from spc_platform.site import Site
 from spc_platform.site.loader import load_site
 from spc_platform.sources import open_source
+from spc_platform.sources.resilience import STATE_FILE, StateFile
+from spc_platform.sources.source_state import SourceState, pending_resources, queue_windows, source_states
 
 
 @dataclass(frozen=True)
@@ -137,12 +139,30 @@ class Workspace:
         with locked(self.settings.data / "limits.lock", 120.0, "control limits"):
             yield
 
+    @cached_property
+    def state(self) -> StateFile:
+        """What processes share of the sources: breakers, pace, pending windows."""
+        return StateFile(self.settings.data / STATE_FILE)
+
+    def source_states(self) -> list[SourceState]:
+        """The breaker and the pending windows of every source of the site."""
+        return source_states(self.state, [source.source_id for source in self.site.sources])
+
     def resources_with_news(self, source_id: str) -> list[str]:
-        """Names of the source's resources that have something newer than their watermark. Raises SpcError when it is away."""
+        """Names of the source's resources that have something newer than their watermark, or a window that waits to be read.
+
+        Raises SpcError when it is away; while its breaker is not closed, the windows that were asked for are queued.
+        """
         config = self.site.source(source_id)
         source = open_source(config, self.settings)
-        return [
-            resource.name
-            for resource in config.resources
-            if source.has_news(resource, self.ledger.watermark(source_id, resource.name)) is not None
-        ]
+        waiting = pending_resources(self.state, source_id)
+        watermarks = {each.name: self.ledger.watermark(source_id, each.name) for each in config.resources}
+        try:
+            return [
+                resource.name
+                for resource in config.resources
+                if source.has_news(resource, watermarks[resource.name]) is not None or resource.name in waiting
+            ]
+        except TransientError:
+            queue_windows(self.state, source_id, watermarks)
+            raise

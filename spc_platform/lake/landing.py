@@ -21,7 +21,7 @@ import zstandard
 
 from spc_platform.contracts import LAKE_TABLES
 from spc_platform.contracts.raw import DECODED_DTYPES, EVENT_TIME, PAYLOAD
-from spc_platform.errors import ContractError, LakeError, PermanentError, SpcError
+from spc_platform.errors import ContractError, LakeError, PermanentError, SpcError, TransientError
 from spc_platform.lake.clock_log import ClockLog, quickest
 from spc_platform.lake.files import (
     TEMPORARY,
@@ -41,6 +41,8 @@ from spc_platform.prepare.revisions import drop_repeats, latest_revisions
 from spc_platform.site.model import Resource, Site
 from spc_platform.sources.base import Page, Source, WatermarkKeeper
 from spc_platform.sources.decode import decode
+from spc_platform.sources.resilience import STATE_FILE, StateFile
+from spc_platform.sources.source_state import queue_windows, window_read
 
 OWN_PAGE = "spc window comparison: "
 """Begins the origin of pages that comparing a window made (``window``), followed by the raw table that they belong to."""
@@ -225,12 +227,18 @@ def land_source(
     reports = []
     failures: list[SpcError] = []
     ledger.check_production_day(production_day(site))
+    state = StateFile(ledger.path.parent / STATE_FILE)
     with source_locked(landing, source_id, lock_timeout_s):
-        for resource in source.config.resources:
+        for number, resource in enumerate(source.config.resources):
             try:
                 reports.append(_land_resource(source, resource, site, landing, ledger, checkpoint))
             except (PermanentError, ContractError) as error:
                 failures.append(error)
+            except TransientError:
+                unread = source.config.resources[number:]
+                queue_windows(state, source_id, {each.name: ledger.watermark(source_id, each.name) for each in unread})
+                raise
+            window_read(state, source_id, resource.name)
     if failures:
         for further in dict.fromkeys(map(str, failures[1:])):
             if further != str(failures[0]):

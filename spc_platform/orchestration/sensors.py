@@ -6,6 +6,7 @@ They observe and ask; they read no data and do no long I/O in a tick. What follo
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
+from typing import Any
 
 import dagster as dg
 
@@ -14,6 +15,7 @@ from spc_platform.lake.ledger import PendingDate
 from spc_platform.orchestration.jobs import REFRESH_JOB
 from spc_platform.orchestration.partitions import contiguous, range_tags
 from spc_platform.orchestration.resources import WorkspaceResource
+from spc_platform.orchestration.source_checks import reachable_evaluation, signature
 
 LANDING_TAG = "spc/landing"
 CHANGE_TAG = "spc/change_set"
@@ -92,6 +94,8 @@ def _under_way(context: dg.SensorEvaluationContext, runs: dg.RunsFilter) -> bool
 def source_sensor(source_id: str, poll_s: float) -> dg.SensorDefinition:
     """Asks one source, with one short request per resource, whether it has anything new, and lands it in a run.
 
+    The request is also the trial of a breaker that is half-open: when it succeeds, the windows that waited are landed.
+
     No run_key: news that a failed run left behind must be asked for again, so what is already under way is
     looked up instead.
     """
@@ -103,15 +107,22 @@ def source_sensor(source_id: str, poll_s: float) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Asks source {source_id} for news (one short request per resource) and requests a landing run.",
     )
-    def news(context: dg.SensorEvaluationContext, workspace: WorkspaceResource) -> dg.RunRequest | dg.SkipReason:
+    def news(context: dg.SensorEvaluationContext, workspace: WorkspaceResource) -> dg.SensorResult:
         if _under_way(context, dg.RunsFilter(tags={LANDING_TAG: source_id}, statuses=UNFINISHED)):
-            return dg.SkipReason(f"a landing run of {source_id} is under way")
+            return dg.SensorResult(skip_reason=f"a landing run of {source_id} is under way", cursor=context.cursor)
+        plant = workspace.open()
+        answer: dict[str, Any] = {"skip_reason": f"nothing new at {source_id}"}
         try:
-            resources = workspace.open().resources_with_news(source_id)
+            resources = plant.resources_with_news(source_id)
         except SpcError as error:
-            return dg.SkipReason(f"source {source_id} cannot be asked: {error}")
-        if not resources:
-            return dg.SkipReason(f"nothing new at {source_id}")
-        return dg.RunRequest(tags={LANDING_TAG: source_id, "spc/news": ", ".join(resources)})
+            answer = {"skip_reason": f"source {source_id} cannot be asked: {error}"}
+        else:
+            if resources:
+                answer = {"run_requests": [dg.RunRequest(tags={LANDING_TAG: source_id, "spc/news": ", ".join(resources)})]}
+        [state] = [each for each in plant.source_states() if each.source_id == source_id]
+        seen = signature(state)
+        # The first tick of a source that is reachable reports nothing; its landing runs do.
+        is_news = seen != context.cursor and not (context.cursor is None and state.is_reachable)
+        return dg.SensorResult(**answer, cursor=seen, asset_events=[reachable_evaluation(state)] if is_news else [])
 
     return news

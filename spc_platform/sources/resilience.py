@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import random
 import sqlite3
+import threading
 import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -112,23 +114,49 @@ def retrying(backoff: Backoff, attempts: int) -> Any:
     return stamina.retry_context(on=backoff, attempts=attempts, timeout=None)
 
 
+STATE_FILE = "state.sqlite"
+"""Name of the shared file, beside the ledger."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS breaker (name TEXT PRIMARY KEY, state TEXT NOT NULL DEFAULT 'closed',
+  failures INTEGER NOT NULL DEFAULT 0, successes INTEGER NOT NULL DEFAULT 0, opened_at TEXT);
+CREATE TABLE IF NOT EXISTS breaker_of_source (source_id TEXT PRIMARY KEY, name TEXT NOT NULL, reset_s REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS breaker_trial (name TEXT PRIMARY KEY, begun_at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS breaker_transition (name TEXT, state TEXT, n INTEGER NOT NULL, PRIMARY KEY (name, state));
+CREATE TABLE IF NOT EXISTS pace (name TEXT PRIMARY KEY, next_at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS pending_window (source_id TEXT, resource TEXT, since TEXT, queued_at TEXT NOT NULL,
+  polls INTEGER NOT NULL, PRIMARY KEY (source_id, resource));
+"""
+
+
 class StateFile:
     """The SQLite file that processes share. Opened for each statement, so it may cross forks and threads."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.execute(
-            "CREATE TABLE IF NOT EXISTS breaker (name TEXT PRIMARY KEY, state TEXT NOT NULL DEFAULT 'closed',"
-            " failures INTEGER NOT NULL DEFAULT 0, successes INTEGER NOT NULL DEFAULT 0, opened_at TEXT)"
-        )
-        self.execute("CREATE TABLE IF NOT EXISTS pace (name TEXT PRIMARY KEY, next_at REAL NOT NULL)")
+        with self._connection() as connection:
+            connection.executescript(_SCHEMA)
 
     def execute(self, statement: str, *values: Any) -> tuple[Any, ...] | None:
         """Runs one statement in its own transaction and gives its first row."""
-        with closing(sqlite3.connect(self.path, timeout=30.0, isolation_level=None)) as connection:
+        with self._connection() as connection:
             row: tuple[Any, ...] | None = connection.execute(statement, values).fetchone()
             return row
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        with self._connection() as connection:
+            return connection.execute(query, values).fetchall()
+
+    def write(self, statement: str, values: Iterable[Sequence[Any]]) -> None:
+        """Runs one statement for each row of values, all in one transaction."""
+        with self._connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(statement, values)
+            connection.execute("COMMIT")
+
+    def _connection(self) -> closing[sqlite3.Connection]:
+        return closing(sqlite3.connect(self.path, timeout=30.0, isolation_level=None))
 
 
 class BreakerStorage(pybreaker.CircuitBreakerStorage):  # type: ignore[misc, unused-ignore]
@@ -152,7 +180,30 @@ class BreakerStorage(pybreaker.CircuitBreakerStorage):  # type: ignore[misc, unu
 
     @state.setter
     def state(self, state: str) -> None:
-        self._set("state = ?", state)
+        # Every process that notices a change sets it: only the first one counts.
+        row = self._file.execute(
+            "UPDATE breaker SET state = ?1 WHERE name = ?2 AND state <> ?1 RETURNING name", state, self.name
+        )
+        if row is None:
+            return
+        self._file.execute(
+            "INSERT INTO breaker_transition VALUES (?, ?, 1) ON CONFLICT (name, state) DO UPDATE SET n = n + 1",
+            self.name,
+            state,
+        )
+        if state != pybreaker.STATE_HALF_OPEN:
+            self._file.execute("DELETE FROM breaker_trial WHERE name = ?", self.name)
+
+    def claim_trial(self, reset_s: float) -> bool:
+        """Whether the caller may try the source now: one trial at a time, and another one when that ended in nothing."""
+        row = self._file.execute(
+            "INSERT INTO breaker_trial VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET begun_at = ?2"
+            " WHERE begun_at <= ?2 - ?3 OR begun_at > ?2 RETURNING name",
+            self.name,
+            time.time(),
+            reset_s,
+        )
+        return row is not None
 
     @property
     def counter(self) -> int:
@@ -185,13 +236,52 @@ class BreakerStorage(pybreaker.CircuitBreakerStorage):  # type: ignore[misc, unu
         self._set("opened_at = ?", at.isoformat())
 
 
-def circuit_breaker(file: StateFile, name: str, failures: int, reset_s: float) -> pybreaker.CircuitBreaker:
-    """Opens after ``failures`` consecutive ``RetriableError`` and lets a trial through after ``reset_s``.
+class SharedBreaker(pybreaker.CircuitBreaker):  # type: ignore[misc, unused-ignore]
+    """A breaker of which one process at a time makes the trial while it is half-open."""
+
+    _trial = threading.local()
+
+    def call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What ``func`` gives. Raises CircuitBreakerError while open, and while somebody else makes the trial."""
+        if getattr(self._trial, "name", None) == self.name:
+            return super().call(func, *args, **kwargs)
+        try:
+            if self.current_state == pybreaker.STATE_HALF_OPEN:
+                self._claim()
+            return super().call(func, *args, **kwargs)
+        finally:
+            self._trial.name = None
+
+    def half_open(self) -> None:
+        """Begins a trial. Raises CircuitBreakerError when somebody else was faster."""
+        self._claim()
+        super().half_open()
+
+    def _claim(self) -> None:
+        storage = self._state_storage
+        if isinstance(storage, BreakerStorage) and not storage.claim_trial(self.reset_timeout):
+            raise pybreaker.CircuitBreakerError("the trial is under way elsewhere")
+        self._trial.name = self.name
+
+
+def circuit_breaker(
+    file: StateFile, name: str, failures: int, reset_s: float, source_id: str | None = None
+) -> pybreaker.CircuitBreaker:
+    """Opens after ``failures`` consecutive ``RetriableError`` and lets one trial through after ``reset_s``.
 
     Everything else (a refused credential, a missing page) says nothing about the source's health and
-    is not counted. While open, ``call`` raises ``pybreaker.CircuitBreakerError``.
+    is not counted. While open, ``call`` raises ``pybreaker.CircuitBreakerError``. With a ``source_id``, the breaker is the
+    one whose state is shown for that source.
     """
-    return pybreaker.CircuitBreaker(
+    if source_id is not None:
+        file.execute(
+            "INSERT INTO breaker_of_source VALUES (?, ?, ?) ON CONFLICT (source_id) DO UPDATE SET name = excluded.name,"
+            " reset_s = excluded.reset_s WHERE name <> excluded.name OR reset_s <> excluded.reset_s",
+            source_id,
+            name,
+            reset_s,
+        )
+    return SharedBreaker(
         fail_max=failures,
         reset_timeout=reset_s,
         exclude=[lambda error: not isinstance(error, RetriableError)],

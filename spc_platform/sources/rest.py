@@ -35,6 +35,7 @@ from spc_platform.sources.http import Answer, Bounds, Transport, origin, redact,
 from spc_platform.sources.json_records import find, open_page
 from spc_platform.sources.json_shape import SHAPE, shape_of
 from spc_platform.sources.resilience import (
+    STATE_FILE,
     Backoff,
     Deadline,
     Pace,
@@ -91,9 +92,10 @@ class RestSource:
         self._transport = Transport(bounds, ca_file=ca_file or None, cert=self._certificate())
         self._auth = self._make_auth(settings)
         scheme, host, port = origin(self.base_url)
-        state = StateFile(settings.data / "state.sqlite")
+        state = StateFile(settings.data / STATE_FILE)
         self._target = f"{name} at {scheme}://{host}:{port}"
-        self._breaker = circuit_breaker(state, self._target, max(1, int(limits["breaker_failures"])), limits["breaker_reset_s"])
+        failures = max(1, int(limits["breaker_failures"]))
+        self._breaker = circuit_breaker(state, self._target, failures, limits["breaker_reset_s"], name)
         self._pace = Pace(state, self._target, limits["requests_per_s"])
 
     def __repr__(self) -> str:

@@ -40,7 +40,7 @@ from spc_platform.site.model import Source as SourceConfig
 from spc_platform.sources.auth import secret_from_environment
 from spc_platform.sources.base import Page
 from spc_platform.sources.http import redact
-from spc_platform.sources.resilience import Backoff, Deadline, RetriableError, StateFile, circuit_breaker, retrying
+from spc_platform.sources.resilience import STATE_FILE, Backoff, Deadline, RetriableError, StateFile, circuit_breaker, retrying
 from spc_platform.sources.rest_config import checked
 from spc_platform.sources.sql_query import Value, as_said, earlier, is_later, query_of, watermark_text, watermark_value
 
@@ -84,9 +84,9 @@ class SqlSource:
         self._secrets: list[str] = []
         self._engine = self._make_engine(settings.source_url.get(name, config.base_url), auth)
         self._target = f"{name} at {self._engine.url.render_as_string(hide_password=True)}"
-        state = StateFile(settings.data / "state.sqlite")
+        state = StateFile(settings.data / STATE_FILE)
         failures = max(1, int(self._limits["breaker_failures"]))
-        self._breaker = circuit_breaker(state, self._target, failures, self._limits["breaker_reset_s"])
+        self._breaker = circuit_breaker(state, self._target, failures, self._limits["breaker_reset_s"], name)
         self._reached: dict[str, Value | None] = {}
 
     def __repr__(self) -> str:

@@ -339,3 +339,53 @@ def test_the_schedule_ticks_after_the_production_day_has_ended_also_when_the_clo
 
 def workspace_site() -> Any:
     return load_site(SITE)
+
+
+# --- a source that stays away: what waits, what the check says, and how it goes on by itself
+
+
+def test_the_trial_of_an_open_breaker_lands_what_waited_and_the_check_tells_both(
+    defs: dg.Definitions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spc_platform.orchestration.source_checks import REACHABLE
+
+    server = PlantServer()
+    port = int(server.url.rsplit(":", 1)[1])
+    server.stop()
+    monkeypatch.setenv("SPC_SOURCE_URL", json.dumps({"mes": f"http://127.0.0.1:{port}"}))
+    cursor, told = None, []
+
+    def tick() -> Any:
+        nonlocal cursor
+        with dg.build_sensor_context(
+            instance=dg.DagsterInstance.ephemeral(),
+            cursor=cursor,
+            definitions=defs,
+            resources={"workspace": WorkspaceResource.of(Settings(site=SITE, data=tmp_path))},
+        ) as context:
+            answer = defs.resolve_sensor_def("mes_news").evaluate_tick(context)
+        cursor = answer.cursor
+        told.extend(answer.asset_events)
+        return answer
+
+    for _ in range(10):
+        assert not tick().run_requests
+    plant = Workspace.open(Settings(site=SITE, data=tmp_path))
+    [state] = [each for each in plant.source_states() if each.source_id == "mes"]
+    assert (state.breaker, len(state.pending), {each.polls for each in state.pending}) == ("open", 8, {3})
+    assert [(each.check_name, each.passed) for each in told] == [(REACHABLE, False)], "an unchanged state is reported once"
+    assert "waits from the beginning" in str(told[0].description)
+    # A minute later the source is back: the tick is the trial, and asks for the run that reads what waited.
+    plant.state.execute("UPDATE breaker SET opened_at = '2026-03-23T00:00:00+00:00'")
+    with PlantServer(port=port, plant=Plant(), now=at(MONDAY, 8)):
+        [request] = tick().run_requests
+        assert request.tags["spc/news"].count(",") == 7
+        own = build_defs(Settings(site=SITE, data=tmp_path)).resolve_implicit_global_asset_job_def()
+        result = own.execute_in_process(asset_selection=[dg.AssetKey("landed_mes")])
+        assert result.success
+        [checked] = result.get_asset_check_evaluations()
+        assert (checked.check_name, checked.passed) == (REACHABLE, True)
+        assert plant.source_states()[0].is_reachable
+        tick()
+    assert [(each.check_name, each.passed) for each in told[-1:]] == [(REACHABLE, True)]
+    assert told[-1].metadata["transitions_to_closed"].value == 1
