@@ -51,6 +51,11 @@ STATE_INTERVAL = Table(
         number("duration_s", "Length of the piece.", unit="s", ge=0),
         number("event_duration_s", "Length of the whole event.", unit="s", nullable=True, ge=0),
         flag("is_open", "The event had not ended at as_of."),
+        text(
+            "unknown_reason",
+            "Rules that a refused record broke, as column:REASON joined by ;, where it leaves the state UNKNOWN.",
+            nullable=True,
+        ),
         _AS_OF,
         PRODUCTION_DATE,
     ),

@@ -24,10 +24,16 @@ _STATE: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     **dict.fromkeys(
         ("start_at", "end_at", "duration_s", "event_duration_s", "stop_class", "is_open"),
-        (("equipment_state", "start_at"), ("equipment_state", "end_at"), ("signal_event", "occurred_at")),
+        (
+            ("equipment_state", "start_at"),
+            ("equipment_state", "end_at"),
+            ("equipment_state_rejected", "start_at"),
+            ("signal_event", "occurred_at"),
+        ),
     ),
 }
-"""States are recorded or made from signals; either way their time decides where they are cut and classed."""
+"""States are recorded or made from signals; either way their time decides where they are cut and classed. A refused record
+ends the state before it."""
 
 COMPUTED_FROM: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
     "measurement": {
@@ -83,6 +89,7 @@ COMPUTED_FROM: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
     },
     "state_interval": {
         **_STATE,
+        "unknown_reason": (("equipment_state_rejected", "reasons"),),
         "material_definition_id": (("work_order", "material_definition_id"), ("work_order", "start_at")),
         "shift_id": (("shift_calendar", "shift_id"), *_STATE["start_at"]),
     },

@@ -25,7 +25,7 @@ from spc_platform.errors import ContractError
 from spc_platform.prepare.quarantine import accept
 from spc_platform.production.calendar import shift_calendar
 from spc_platform.production.event_log import as_known_at, events_of
-from spc_platform.production.intervals import US_PER_S, cover, cut
+from spc_platform.production.intervals import cover, cut, in_seconds
 from spc_platform.production.oee import oee_elements, oee_ratios, placed_counts
 from spc_platform.production.signal_causes import signal_causes, signal_words
 from spc_platform.production.signals import states_with_signals
@@ -112,12 +112,14 @@ def figures_as_known(
     window = {table: (production_date - back, production_date + timedelta(days=1)) for table in TABLES}
     window["production_count"] = (production_date, production_date + timedelta(days=1))
     calendar = shift_calendar(site, production_date, production_date)
-    core = {}
+    core, refused = {}, {}
     for table, (first, last) in window.items():
         known = as_known_at(_rows(raw, table), received, at, by=by)
-        core[table], _ = accept(table, known.filter(pl.col("production_date").is_between(first, last)), site, calendar)
+        core[table], refused[table] = accept(
+            table, known.filter(pl.col("production_date").is_between(first, last)), site, calendar
+        )
     events = states_with_signals(core["equipment_state"], core["signal_event"], site, as_of)
-    intervals = state_intervals(events, core["work_order"], site, production_date, as_of)
+    intervals = state_intervals(events, core["work_order"], site, production_date, as_of, refused["equipment_state"])
     elements = oee_elements(intervals, core["production_count"], site, production_date, as_of)
     counts = placed_counts(core["production_count"], site, production_date, as_of, calendar)
     words = signal_words(core["signal_event"].filter(pl.col("occurred_at") <= pl.lit(as_of).cast(UTC)))
@@ -328,5 +330,5 @@ def _contributions(changes: pl.DataFrame, recorded: pl.DataFrame, touching: pl.S
             cause=pl.when("_elapsed").then(pl.lit("elapsed")).otherwise(pl.lit("indirect")), is_deleted=pl.lit(value=False)
         )
     )
-    seconds = [(pl.col(name) / US_PER_S).alias(name) for name in _DELTAS if name.endswith("_s")]
+    seconds = [in_seconds(pl.col(name)).alias(name) for name in _DELTAS if name.endswith("_s")]
     return CONTRIBUTION.conform(pl.concat([listed, rest], how="diagonal_relaxed").with_columns(seconds))

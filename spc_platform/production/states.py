@@ -6,6 +6,10 @@ the state of higher priority is in force, then the later start, then the higher 
 neither run nor stop. A stop is classified on the whole event and only then split, so a shift edge never turns
 a breakdown into two micro stops.
 
+A record that was refused is still a word of its work unit: it ends the open state before it, and until the next
+record the state is UNKNOWN, with the rules that it broke in ``unknown_reason``. Records whose work unit or time is
+itself in doubt end nothing.
+
 Planned downtime comes from the calendar alone: a state or reason that claims PDT outside it counts as delay
 (ADET), because relabelling a stop afterwards must not raise OEE.
 """
@@ -25,22 +29,39 @@ from spc_platform.site.model import Site
 UNKNOWN = "UNKNOWN"
 STOP_ELEMENTS = ("ADET", "AUST", "ADOT")
 
-_EVENT_COLUMNS = ["event_id", "state", "reason_code", "time_element", "stop_class", "event_duration_s", "is_open"]
+_EVENT_COLUMNS = [
+    "event_id",
+    "state",
+    "reason_code",
+    "time_element",
+    "stop_class",
+    "event_duration_s",
+    "is_open",
+    "unknown_reason",
+]
+_DOUBTFUL = r"(^|;)(equipment_id|start_at):"
+"""Reasons of a refused record that leave its work unit or its time in doubt."""
 
 
 def state_intervals(
-    equipment_state: pl.DataFrame, work_order: pl.DataFrame, site: Site, production_date: date, as_of: datetime
+    equipment_state: pl.DataFrame,
+    work_order: pl.DataFrame,
+    site: Site,
+    production_date: date,
+    as_of: datetime,
+    refused: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Partition the planned operation time of every work unit on a production date into states: STATE_INTERVAL.
 
-    ``equipment_state`` and ``work_order`` are core tables. State records count that began on the date,
+    ``equipment_state`` and ``work_order`` are core tables, ``refused`` is EQUIPMENT_STATE_REJECTED of
+    the same dates. State records count that began on the date,
     on ``policies.state_carry_days`` dates before it or on the date after it; others are ignored, so
     the answer does not depend on how much more is passed. An order without an end runs until the next
     order of its line begins; of two orders at once the later one names the product. Pieces are split
     at shift, planned-downtime and product edges and add up to the operation time exactly, up to
     ``as_of`` (aware). Rules: DOMAIN section 5, after ISO 22400-2.
     """
-    events = _events(equipment_state, site, production_date, as_of)
+    events = _events(equipment_state, site, production_date, as_of, refused)
     orders = _orders(work_order, site, as_of)
     planned = planned_downtime(site, production_date, production_date).with_row_index("_planned")
     shifts = operation_time(site, production_date, production_date)
@@ -64,15 +85,17 @@ def state_intervals(
     )
 
 
-def downtime_events(equipment_state: pl.DataFrame, site: Site, production_date: date, as_of: datetime) -> pl.DataFrame:
+def downtime_events(
+    equipment_state: pl.DataFrame, site: Site, production_date: date, as_of: datetime, refused: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """List the stops that began on a production date, one row per event: DOWNTIME_EVENT.
 
     A stop is an event whose element, by its reason or else its state, is ADET, AUST, ADOT or PDT; lengths
     are those of the records, before overlaps are resolved and calendars applied. One that takes no
     planned busy time (a break that the calendar knows, a night without shift) has stop_class planned.
-    ``shift_id`` is the shift in which it began, null outside all shifts.
+    ``shift_id`` is the shift in which it began, null outside all shifts. ``refused`` as for ``state_intervals``.
     """
-    events = _events(equipment_state, site, production_date, as_of)
+    events = _events(equipment_state, site, production_date, as_of, refused)
     began = site.production_date(pl.col("start_at")) == production_date
     stops = events.filter(began & pl.col("time_element").is_in(STOP_ELEMENTS))
     costs = pl.col("_event").is_in(_unplanned(stops, site, production_date).implode())
@@ -122,15 +145,32 @@ def _moment(at: datetime) -> pl.Expr:
     return pl.lit(at).cast(UTC)
 
 
-def _events(equipment_state: pl.DataFrame, site: Site, production_date: date, as_of: datetime) -> pl.DataFrame:
+def _records(equipment_state: pl.DataFrame, refused: pl.DataFrame | None) -> pl.DataFrame:
+    """Accepted records, with those that were refused but name a work unit and a time; of these ``unknown_reason`` is set."""
+    columns = ["source_id", "record_id", "equipment_id", "state", "reason_code", "start_at", "end_at"]
+    accepted = equipment_state.select(*columns, unknown_reason=pl.lit(None, pl.String))
+    if refused is None:
+        return accepted
+    credible = refused.filter(
+        ~pl.col("reasons").str.contains(_DOUBTFUL) & pl.col("equipment_id").is_not_null() & pl.col("start_at").is_not_null()
+    )
+    told = credible.select(*columns, unknown_reason="reasons").with_columns(
+        state=pl.lit(UNKNOWN),
+        reason_code=pl.lit(None, pl.String),
+        end_at=pl.when(pl.col("end_at") >= pl.col("start_at")).then("end_at"),
+    )
+    return pl.concat([accepted, told.cast(accepted.schema)])
+
+
+def _events(
+    equipment_state: pl.DataFrame, site: Site, production_date: date, as_of: datetime, refused: pl.DataFrame | None
+) -> pl.DataFrame:
     """Events with their resolved end, class and ``_event``, the rank that decides overlaps (unique)."""
     policies = site.policies
     first = production_date - timedelta(days=policies.state_carry_days)
     last = production_date + timedelta(days=1)
     began = site.production_date(pl.col("start_at"))
-    records = equipment_state.select(
-        "source_id", "record_id", "equipment_id", "state", "reason_code", "start_at", "end_at"
-    ).filter(
+    records = _records(equipment_state, refused).filter(
         began.is_between(first, last)
         & (pl.col("start_at") < _moment(as_of))
         & (pl.col("end_at").is_null() | (pl.col("end_at") > pl.col("start_at")))
@@ -141,8 +181,9 @@ def _events(equipment_state: pl.DataFrame, site: Site, production_date: date, as
         .with_columns(_next=pl.col("start_at").shift(-1).over("equipment_id", order_by="start_at"))
     )
     reasons = site["reasons"].select("reason_code", _override="time_element")
-    end = pl.coalesce("end_at", "_next")
-    claimed = pl.coalesce("_override", "_element", pl.lit(UNKNOWN))
+    was_refused = pl.col("unknown_reason").is_not_null()
+    end = pl.when(was_refused).then(pl.min_horizontal("end_at", "_next")).otherwise(pl.coalesce("end_at", "_next"))
+    claimed = pl.when(was_refused).then(pl.lit(UNKNOWN)).otherwise(pl.coalesce("_override", "_element", pl.lit(UNKNOWN)))
     resolved = (
         records.join(followers, on=["equipment_id", "start_at"], how="left")
         .join(_site_states(site), on="state", how="left")
@@ -157,7 +198,8 @@ def _events(equipment_state: pl.DataFrame, site: Site, production_date: date, as
         .with_columns(event_duration_s=seconds(pl.col("end_at") - pl.col("start_at")))
         .with_columns(stop_class=_stop_class(policies.micro_stop_s))
     )
-    order = [pl.col("_priority").fill_null(-1), "start_at", "record_id", "source_id"]
+    # whatever a unit is known to have done is in force rather than what a refused record leaves open
+    order = [~was_refused, pl.col("_priority").fill_null(-1), "start_at", "record_id", "source_id"]
     return resolved.filter(pl.col("end_at") > pl.col("start_at")).sort(order).with_row_index("_event")
 
 

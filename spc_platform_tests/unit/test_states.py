@@ -5,6 +5,7 @@ from datetime import date
 import polars as pl
 import pytest
 
+from spc_platform.contracts.core import EQUIPMENT_STATE_REJECTED
 from spc_platform.contracts.production import DOWNTIME_EVENT, STATE_INTERVAL
 from spc_platform.production.calendar import shift_calendar
 from spc_platform.production.states import downtime_events, state_intervals
@@ -279,3 +280,83 @@ def test_the_pieces_of_each_shift_add_up_to_its_calendar():
     assert joined.height == 9
     assert joined["duration_s"].to_list() == joined["duration_s_right"].to_list()
     assert joined["planned_down_s"].to_list() == joined["planned"].to_list()
+
+
+def refused(*rows: tuple[object, ...], reasons: str = "state:UNKNOWN") -> pl.DataFrame:
+    """Refused equipment_state from (state, start, end, record_id), the last two optional."""
+    told = [
+        (row[0], row[1], row[2] if len(row) > 2 else None, None, row[3] if len(row) > 3 else f"bad{n}")
+        for n, row in enumerate(rows)
+    ]
+    frame = states(*told).with_columns(reasons=pl.lit(reasons))
+    missing = {name: pl.lit(None, kind) for name, kind in EQUIPMENT_STATE_REJECTED.schema.items() if name not in frame.columns}
+    return EQUIPMENT_STATE_REJECTED.conform(frame.with_columns(**missing))
+
+
+def with_refused(records, bad, *, as_of=LATER) -> pl.DataFrame:
+    frame = state_intervals(records, NO_ORDERS, site(shifts=[EARLY]), DAY, as_of, bad)
+    STATE_INTERVAL.pandera_schema().validate(frame)
+    return frame.filter(pl.col("equipment_id") == "CNC")
+
+
+def test_a_refused_record_ends_the_open_state_and_leaves_it_unknown_until_the_next_record():
+    records = states(("RUN", at(6)), ("RUN", at(9)))
+    frame = with_refused(records, refused(("UNAVAILABLE", at(7, 30))))
+    assert spans(frame, "time_element", "stop_class", "event_id", "unknown_reason") == [
+        (at(6), at(7, 30), "APT", None, "mes:0000", None),
+        (at(7, 30), at(9), "UNKNOWN", "unknown", "mes:bad0", "state:UNKNOWN"),
+        (at(9), at(14), "APT", None, "mes:0001", None),
+    ]
+    assert frame["duration_s"].sum() == 8 * 3600
+
+
+def test_a_refused_record_takes_nothing_from_a_state_whose_end_is_recorded():
+    records = states(("RUN", at(6), at(10)))
+    frame = with_refused(records, refused(("UNAVAILABLE", at(9))))
+    assert spans(frame, "time_element", "unknown_reason") == [
+        (at(6), at(10), "APT", None),
+        (at(10), at(14), "UNKNOWN", "state:UNKNOWN"),
+    ]
+
+
+def test_a_refused_record_lasts_no_longer_than_its_own_end_and_than_the_next_record():
+    records = states(("RUN", at(6)), ("RUN", at(9), at(10)))
+    bad = refused(("X", at(7), at(8)), ("Y", at(8, 30), at(13)))
+    assert spans(with_refused(records, bad), "time_element", "event_id", "unknown_reason") == [
+        (at(6), at(7), "APT", "mes:0000", None),
+        (at(7), at(8), "UNKNOWN", "mes:bad0", "state:UNKNOWN"),
+        (at(8), at(8, 30), "UNKNOWN", None, None),
+        (at(8, 30), at(9), "UNKNOWN", "mes:bad1", "state:UNKNOWN"),
+        (at(9), at(10), "APT", "mes:0001", None),
+        (at(10), at(14), "UNKNOWN", None, None),
+    ]
+
+
+def test_a_refused_end_before_start_ends_the_state_before_it_and_has_no_end_of_its_own():
+    bad = refused(("STOP", at(8), at(7)), reasons="end_at:BEFORE_START")
+    frame = with_refused(states(("RUN", at(6))), bad, as_of=at(12))
+    assert spans(frame, "time_element", "unknown_reason", "is_open") == [
+        (at(6), at(8), "APT", None, False),
+        (at(8), at(12), "UNKNOWN", "end_at:BEFORE_START", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    "reasons",
+    ["equipment_id:UNKNOWN", "start_at:AFTER_RECORDING", "state:UNKNOWN;start_at:BEFORE_HORIZON", "start_at:NOT_A_TIME"],
+)
+def test_a_refused_record_of_which_unit_or_time_is_in_doubt_ends_nothing(reasons):
+    records = states(("RUN", at(6)))
+    assert with_refused(records, refused(("X", at(8)), reasons=reasons)).equals(with_refused(records, None))
+
+
+def test_a_refused_record_that_ends_as_it_begins_or_begins_with_an_accepted_one_changes_nothing():
+    records = states(("RUN", at(6)), ("STOP", at(8), None, "tool"))
+    bad = refused(("X", at(7), at(7)), ("Y", at(8)))
+    assert with_refused(records, bad).equals(with_refused(records, None))
+
+
+def test_a_refused_record_ends_an_open_stop_in_the_list_of_stops_too():
+    records = states(("STOP", at(8), None, "tool"), ("RUN", at(9)))
+    stops = downtime_events(records, site(shifts=[EARLY]), DAY, LATER, refused(("X", at(8, 2))))
+    assert stops.select("end_at", "duration_s", "stop_class", "state").rows() == [(at(8, 2), 120.0, "micro_stop", "STOP")]

@@ -14,5 +14,6 @@ select
     piece.duration_s,
     piece.event_duration_s,
     piece.is_open,
+    piece.unknown_reason,
     piece.as_of
 from {{ ref('stg_lake__state_interval') }} as piece

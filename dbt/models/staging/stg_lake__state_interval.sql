@@ -13,6 +13,7 @@ select
     duration_s,
     event_duration_s,
     is_open,
+    unknown_reason,
     as_of at time zone 'UTC' as as_of,
     production_date
 from {{ source('lake', 'state_interval') }}

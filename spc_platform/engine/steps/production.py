@@ -23,13 +23,13 @@ QUANTITIES = CheckSpec("quantities", "good + scrap + rework = produced for every
 
 def _state_interval(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
     back = workspace.site.policies.state_carry_days
-    tables = ("equipment_state", "work_order", "signal_event")
-    recorded, orders, signals = (workspace.read_window(table, production_date, back=back, ahead=1) for table in tables)
+    tables = ("equipment_state", "equipment_state_rejected", "work_order", "signal_event")
+    recorded, refused, orders, signals = (workspace.read_window(table, production_date, back=back, ahead=1) for table in tables)
     days = workspace.window(production_date, back=back, ahead=1)
     inputs = [(table, day) for table in tables for day in days]
     as_of = workspace.as_of(production_date)
     events = states_with_signals(recorded, signals, workspace.site, as_of)
-    frame = state_intervals(events, orders, workspace.site, production_date, as_of)
+    frame = state_intervals(events, orders, workspace.site, production_date, as_of, refused)
     known = total(frame["duration_s"])
     unknown = total(frame.filter(pl.col("time_element") == "UNKNOWN")["duration_s"])
     unknown_share = share(unknown, known)
@@ -40,7 +40,7 @@ def _state_interval(workspace: Workspace, production_date: date) -> Iterator[Out
     )
     figures = {"unknown_share": unknown_share}
     yield outcome(workspace, "state_interval", frame, production_date, inputs, figures=figures, checks=(check,))
-    stops = downtime_events(events, workspace.site, production_date, as_of)
+    stops = downtime_events(events, workspace.site, production_date, as_of, refused)
     yield outcome(workspace, "downtime_event", stops, production_date, inputs)
 
 
@@ -81,12 +81,14 @@ STATES = Step(
     ("state_interval", "downtime_event"),
     (
         Input("equipment_state", back="state_carry_days", ahead=1),
+        Input("equipment_state_rejected", back="state_carry_days", ahead=1),
         Input("work_order", back="state_carry_days", ahead=1),
         Input("signal_event", back="state_carry_days", ahead=1),
         Input("shift_calendar"),
     ),
     dated(_state_interval),
     checks={"state_interval": (UNKNOWN,)},
+    version="2",
 )
 OEE = Step(
     "oee_elements",
