@@ -274,7 +274,9 @@ class Recorder:
         head = {"record_id": hashlib.blake2b(said.encode(), digest_size=12).hexdigest(), "equipment_id": tag.equipment_id}
         # Receipts differ between deliveries, so a record names its own only where the source's clock is ahead of it.
         receipt = {"updated_at": stamp} if iso(reading.observed_at) > stamp else {}
-        quality = {} if reading.quality == GOOD else {"quality": reading.quality}
+        # A signal that cannot be read says so itself, and counts: a quality beside it would have it refused.
+        word = "unavailable" if tag.record == "signal" else "quality"
+        quality = {} if reading.quality == GOOD else {word: reading.quality}
         return Record(self._resource[tag.record], head | receipt | fields | quality)
 
 

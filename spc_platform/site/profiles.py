@@ -106,7 +106,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "resource": {"records": "items", "fields": {"record_id": "id", "updated_at": "updatedAt"}},
     },
 }
-COLLECTED_OPTIONS: dict[str, Any] = {"quality": [{"path": "quality"}]}
+COLLECTED_OPTIONS: dict[str, Any] = {"quality": [{"path": "quality", "named": True}]}
 """What the collector spools without a good value carries its quality beside it."""
 
 

@@ -15,7 +15,8 @@ array of arrays, named by ``columns``; ``columns``: an object of arrays of equal
 ``linear = {}``: column -> [factor, summand]. ``deleted = {}``: ``path`` and the ``values`` there that mean deleted; without
 values whatever is there. A deletion that states no revision is final.
 ``quality = []``: tables of ``path``, ``good`` or ``bad`` values, ``reason``, ``column``: a value that is not good is
-landed as null with that reason. Without ``good`` and ``bad`` whatever stands there is bad.
+landed as null with that reason. Without ``good`` and ``bad`` whatever stands there is bad. ``named = true`` adds the
+source's word to the reason: ``value:BAD_QUALITY_BADSENSORFAILURE``.
 ``errors = ""``: path of an error message beside a record or around it: ``record:SOURCE_ERROR``.
 ``duplicate_keys = "reject"``: a record with two fields of one name gets ``record:DUPLICATE_KEY``; or ``ignore``.
 """
@@ -56,7 +57,9 @@ SHAPE: dict[str, Any] = {
 NUMBERS = ("decimal", "decimal_comma")
 EPOCHS = {"epoch_s": 1_000_000.0, "epoch_ms": 1_000.0, "epoch_us": 1.0, "epoch_ns": 0.001}
 TYPES = (*NUMBERS, *EPOCHS, "odata_v2", "instant")
-QUALITY = {"path": "quality", "good": None, "bad": None, "reason": "BAD_QUALITY", "column": "value"}
+QUALITY = {"path": "quality", "good": None, "bad": None, "reason": "BAD_QUALITY", "column": "value", "named": False}
+MOST_OF_A_WORD = 40
+"""Characters of a source's own word that a reason takes up."""
 FINAL = 2**62
 """Revision of a deletion that names none: nothing comes after it."""
 _REASON = re.compile(r"^[A-Z][A-Z0-9_]*$")
@@ -268,7 +271,8 @@ class Shape:
                 verdict = row.pop(key, None)
                 if row and _is_bad(verdict, rule["good"], rule["bad"]):
                     row[column] = None
-                    errors.setdefault(column, {}).setdefault(number, rule["reason"])
+                    said = f"{rule['reason']}_{_reason_word(verdict)}" if rule["named"] else rule["reason"]
+                    errors.setdefault(column, {}).setdefault(number, said)
 
 
 def shape_of(resource: Resource) -> Shape:
@@ -337,6 +341,16 @@ def _is_bad(value: Any, good: list[Any] | None, bad: list[Any] | None) -> bool:
     if good is not None:
         return word not in {_word(each) for each in good}
     return value not in (None, "")
+
+
+def _reason_word(verdict: Any) -> str:
+    """What a source calls a quality, in the letters of a reason and no longer than one.
+
+    >>> _reason_word("Bad; drop table"), _reason_word(None), _reason_word(0)
+    ('BAD_DROP_TABLE', 'UNSAID', '0')
+    """
+    word = "" if verdict is None or isinstance(verdict, (dict, list)) else _word(verdict)
+    return re.sub(r"[^A-Z0-9]+", "_", word.upper(), flags=re.ASCII).strip("_")[:MOST_OF_A_WORD] or "UNSAID"
 
 
 def _member(name: str, value: Any) -> Any:

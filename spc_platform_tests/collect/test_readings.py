@@ -88,7 +88,9 @@ def test_a_bad_value_is_recorded_without_a_value_and_with_its_quality(recorder: 
     found = recorder(TEMP).records([Reading("temp", 21.5, T0, "BadSensorFailure")], T0)
     assert (found[0].fields["value"], found[0].fields["quality"]) == (None, "BadSensorFailure")
     signal = recorder({"address": "run", "record": "signal", "name": "execution"})
-    assert said(signal.records([Reading("run", True, T0, "BadNoCommunication")], T0), "value") == ["UNAVAILABLE"]
+    (unavailable,) = signal.records([Reading("run", True, T0, "BadNoCommunication")], T0)
+    assert (unavailable.fields["value"], unavailable.fields["unavailable"]) == ("UNAVAILABLE", "BadNoCommunication")
+    assert "quality" not in unavailable.fields, "the record is no bad one: it says truly that nothing is known"
 
 
 @pytest.mark.parametrize(

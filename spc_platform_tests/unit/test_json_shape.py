@@ -75,6 +75,10 @@ def test_a_collected_record_of_bad_quality_lands_without_its_value_and_says_why(
         == "value:BAD_QUALITY"
     )
     assert one({}, quality=[{"path": "quality"}])["decode_error"] is None
+    named = one({"value": 3.0, "quality": "BadSensorFailure"}, quality=[{"path": "quality", "named": True}])
+    assert (named["value"], named["decode_error"]) == (None, "value:BAD_QUALITY_BADSENSORFAILURE")
+    hostile = one({"value": 3.0, "quality": "a;value:X'\n" + "b" * 99}, quality=[{"path": "quality", "named": True}])
+    assert hostile["decode_error"] == "value:BAD_QUALITY_A_VALUE_X_" + "B" * 30
     stays = one({"value": 3.0, "quality": "Bad"}, quality={"path": "quality"})
     assert (stays["value"], stays["decode_error"]) == (None, "value:BAD_QUALITY")
 
