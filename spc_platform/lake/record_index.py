@@ -6,9 +6,10 @@ per revision; of append-only resources only their content hashes are kept, one a
 
 from __future__ import annotations
 
-import json
 import sqlite3
+from itertools import repeat
 
+import msgspec
 import numpy as np
 import polars as pl
 
@@ -39,15 +40,16 @@ def register_revisions(connection: sqlite3.Connection, stream_id: int, records: 
     ``n_new`` counts revisions (or contents) not seen before, ``n_moved`` records that this page takes away
     from the date because their revision in force now lies on another one.
     """
-    incoming = records.unique(_KEY, keep="first", maintain_order=True)
-    known = _known(connection, stream_id, incoming)
-    new = incoming.join(known, on=_KEY, how="anti").select(_STORED)
+    distinct = records["record_id"].n_unique() == records.height
+    incoming = records if distinct else records.unique(_KEY, keep="first", maintain_order=True)
+    known = _known(connection, stream_id, incoming["record_id"] if distinct else incoming["record_id"].unique())
+    new = (incoming if known.is_empty() else incoming.join(known, on=_KEY, how="anti")).select(_STORED)
     if new.is_empty():
         return pl.DataFrame(schema=_TOUCHES)
-    connection.executemany(
-        f"INSERT INTO record (stream_id, {', '.join(_STORED)}) VALUES (?, ?, ?, ?, ?, ?)",
-        new.select(pl.lit(stream_id).alias("stream_id"), *_STORED).iter_rows(),
-    )
+    _enter(connection, "INSERT INTO record", stream_id, new.sort("record_id"))
+    added = new.group_by("production_date").agg(n_new=pl.len().cast(pl.Int64))
+    if distinct and known.is_empty():
+        return added.with_columns(n_moved=pl.lit(0, pl.Int64)).sort("production_date")
     before = known.join(new, on="record_id", how="semi")
     everything = pl.concat([before, new])
     now = _in_force(everything)
@@ -57,7 +59,6 @@ def register_revisions(connection: sqlite3.Connection, stream_id: int, records: 
         .join(now.select("record_id", now="production_date"), on="record_id")
         .filter(pl.col("production_date") != pl.col("now"))
     )
-    added = new.group_by("production_date").agg(n_new=pl.len().cast(pl.Int64))
     taken = moved.group_by("production_date").agg(n_moved=pl.len().cast(pl.Int64))
     return added.join(taken, on="production_date", how="full", coalesce=True).fill_null(0).sort("production_date")
 
@@ -91,12 +92,23 @@ def register_hashes(connection: sqlite3.Connection, stream_id: int, page_id: int
     )
 
 
-def _known(connection: sqlite3.Connection, stream_id: int, incoming: pl.DataFrame) -> pl.DataFrame:
+def _known(connection: sqlite3.Connection, stream_id: int, record_ids: pl.Series) -> pl.DataFrame:
+    # The ids lead the join, in the order of the key: neighbours are found on the same page of the file.
     rows = connection.execute(
-        f"SELECT {', '.join(_STORED)} FROM record WHERE stream_id = ? AND record_id IN (SELECT value FROM json_each(?))",
-        (stream_id, json.dumps(incoming["record_id"].unique().to_list())),
+        f"SELECT {', '.join(_STORED)} FROM json_each(?) AS wanted CROSS JOIN record "
+        "WHERE stream_id = ? AND record_id = wanted.value",
+        (msgspec.json.encode(record_ids.sort().to_list()).decode(), stream_id),
     ).fetchall()
     return pl.DataFrame(rows, schema={name: RECORDS[name] for name in _STORED}, orient="row")
+
+
+def _enter(connection: sqlite3.Connection, insert: str, stream_id: int, rows: pl.DataFrame) -> None:
+    """Insert the rows of a frame, with their stream, under the frame's names."""
+    marks = ", ".join("?" * (rows.width + 1))
+    connection.executemany(
+        f"{insert} (stream_id, {', '.join(rows.columns)}) VALUES ({marks})",
+        zip(repeat(stream_id, rows.height), *(column.to_list() for column in rows.iter_columns()), strict=True),
+    )
 
 
 def _in_force(records: pl.DataFrame) -> pl.DataFrame:
@@ -108,9 +120,5 @@ def _enter_superseded(connection: sqlite3.Connection, stream_id: int, everything
     replaced = everything.join(in_force.select("record_id", now="production_date"), on="record_id").filter(
         pl.col("production_date") != pl.col("now")
     )
-    connection.executemany(
-        "INSERT OR IGNORE INTO superseded (stream_id, production_date, record_id, revision, updated_at) VALUES (?, ?, ?, ?, ?)",
-        replaced.select(
-            pl.lit(stream_id).alias("stream_id"), "production_date", "record_id", "revision", "updated_at"
-        ).iter_rows(),
-    )
+    columns = ("production_date", "record_id", "revision", "updated_at")
+    _enter(connection, "INSERT OR IGNORE INTO superseded", stream_id, replaced.select(columns))
