@@ -134,3 +134,19 @@ WORK_ORDER_EVENT_REJECTED = _rejected(WORK_ORDER_EVENT, RAW_WORK_ORDER_EVENT)
 SEGMENT_EVENT_REJECTED = _rejected(SEGMENT_EVENT, RAW_SEGMENT_EVENT)
 MATERIAL_LINK_REJECTED = _rejected(MATERIAL_LINK, RAW_MATERIAL_LINK)
 SIGNAL_EVENT_REJECTED = _rejected(SIGNAL_EVENT, RAW_SIGNAL_EVENT)
+
+CORE_TABLES = {
+    table.name: table
+    for table in (
+        MEASUREMENT,
+        TELEMETRY,
+        EQUIPMENT_STATE,
+        PRODUCTION_COUNT,
+        WORK_ORDER,
+        WORK_ORDER_EVENT,
+        SEGMENT_EVENT,
+        MATERIAL_LINK,
+        SIGNAL_EVENT,
+    )
+}
+"""Every core table by its name, which is also that of its record."""

@@ -15,34 +15,8 @@ import great_expectations as gx
 import great_expectations.expectations as gxe
 import polars as pl
 
-from spc_platform.contracts.core import (
-    EQUIPMENT_STATE,
-    MATERIAL_LINK,
-    MEASUREMENT,
-    PRODUCTION_COUNT,
-    SEGMENT_EVENT,
-    SIGNAL_EVENT,
-    TELEMETRY,
-    WORK_ORDER,
-    WORK_ORDER_EVENT,
-)
-from spc_platform.contracts.table import Table
+from spc_platform.contracts.core import CORE_TABLES
 from spc_platform.site import Site
-
-_TABLES: dict[str, Table] = {
-    table.name: table
-    for table in (
-        MEASUREMENT,
-        TELEMETRY,
-        EQUIPMENT_STATE,
-        PRODUCTION_COUNT,
-        WORK_ORDER,
-        WORK_ORDER_EVENT,
-        SEGMENT_EVENT,
-        MATERIAL_LINK,
-        SIGNAL_EVENT,
-    )
-}
 
 
 def _site_expectations(table: str, site: Site) -> list[gxe.Expectation]:
@@ -73,13 +47,13 @@ def _site_expectations(table: str, site: Site) -> list[gxe.Expectation]:
         ]
     if table == "work_order":
         return [gxe.ExpectColumnValuesToBeUnique(column="job_order_id")]
-    closed = [column for column in _TABLES[table].columns if column.isin]
+    closed = [column for column in CORE_TABLES[table].columns if column.isin]
     return [gxe.ExpectColumnValuesToBeInSet(column=column.name, value_set=list(column.isin)) for column in closed]
 
 
 def suite(table: str, site: Site) -> gx.ExpectationSuite:
     """The suite of a core table: required columns are filled, the natural key is unique, and what the site knows."""
-    contract = _TABLES[table]
+    contract = CORE_TABLES[table]
     required = [column.name for column in contract.columns if not column.nullable]
     expectations: list[gxe.Expectation] = [
         gxe.ExpectColumnValuesToNotBeNull(column=name) for name in required if name not in contract.key

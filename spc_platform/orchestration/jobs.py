@@ -6,6 +6,7 @@ import dagster as dg
 
 from spc_platform.contracts.reconciliation import RECONCILIATION
 from spc_platform.engine.steps import STEPS
+from spc_platform.engine.steps.common import CORE
 from spc_platform.orchestration.assets.delivery import DELIVERY, delivers, waiting
 from spc_platform.orchestration.partitions import range_tags
 from spc_platform.orchestration.resources import WorkspaceResource
@@ -15,15 +16,7 @@ REFRESH_STEPS = (
     "raw",
     "clock_offset",
     "shift_calendar",
-    "measurement",
-    "telemetry",
-    "equipment_state",
-    "production_count",
-    "work_order",
-    "work_order_event",
-    "segment_event",
-    "material_link",
-    "signal_event",
+    *CORE,
     "state_interval",
     "part_count",
     "telemetry_aligned",

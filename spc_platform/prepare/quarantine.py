@@ -12,17 +12,6 @@ from datetime import UTC, datetime, time, timedelta
 import polars as pl
 
 from spc_platform.contracts import LAKE_TABLES
-from spc_platform.contracts.core import (
-    EQUIPMENT_STATE,
-    MATERIAL_LINK,
-    MEASUREMENT,
-    PRODUCTION_COUNT,
-    SEGMENT_EVENT,
-    SIGNAL_EVENT,
-    TELEMETRY,
-    WORK_ORDER,
-    WORK_ORDER_EVENT,
-)
 from spc_platform.contracts.raw import EVENT_TIME, LINEAGE, PAYLOAD
 from spc_platform.contracts.table import Column
 from spc_platform.contracts.units import conversion_table
@@ -31,21 +20,6 @@ from spc_platform.site.model import Site
 
 Rule = tuple[str, pl.Expr]
 """Reason code and an expression that is true for a row that breaks the rule."""
-
-CORE_TABLES = {
-    table.name: table
-    for table in (
-        MEASUREMENT,
-        TELEMETRY,
-        EQUIPMENT_STATE,
-        PRODUCTION_COUNT,
-        WORK_ORDER,
-        WORK_ORDER_EVENT,
-        SEGMENT_EVENT,
-        MATERIAL_LINK,
-        SIGNAL_EVENT,
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)

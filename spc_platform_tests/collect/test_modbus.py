@@ -13,17 +13,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from spc_platform.collect.modbus import AWAY, ModbusConnector
 from spc_platform.collect.readings import Recorder
 from spc_platform.collect.registers import blocks, parse_register
-from spc_platform.collect.sink import Sink
-from spc_platform.collect.spool import Spool
 from spc_platform.errors import SiteError, TransientError
 from spc_platform.settings import Settings
 from spc_platform_tests.collect.conftest import subscription
+from spc_platform_tests.collect.running import Running
 from spc_platform_tests.collect.test_service import until
 
 FAST = {"poll_s": 0.05, "timeout_s": 0.3, "retries": 0}
@@ -65,36 +63,12 @@ def port() -> Iterator[int]:
         yield number
 
 
-class Collected:
-    """A connector that runs in a thread until the block ends; what it raised is in ``error``."""
-
+class Collected(Running):
     def __init__(self, recorder: Recorder, folder: Path, **given: Any) -> None:
-        self.spool = Spool(folder, "line1")
-        self.sink = Sink(recorder, self.spool)
-        self.stop = threading.Event()
-        self.error: Exception | None = None
-        self.connector = ModbusConnector(subscription("modbus", **given), Settings())
-        self.thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        try:
-            with self.sink:
-                self.connector.run(self.sink, self.stop)
-        except Exception as error:
-            self.error = error
-
-    def __enter__(self) -> Collected:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join(timeout=10)
+        super().__init__(ModbusConnector(subscription("modbus", **given), Settings()), recorder, folder)
 
     def values(self) -> list[tuple[Any, str]]:
-        bodies, _ = self.spool.after("telemetry", 0, 10_000)
-        records = [msgspec.json.decode(body) for body in bodies]
-        return [(record["value"], record.get("quality", "")) for record in records]
+        return [(record["value"], record.get("quality", "")) for record in self.records("telemetry")]
 
 
 @pytest.mark.parametrize(

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from spc_platform.collect.mtconnect import PASSED, RESTARTED, MtConnectConnector
 from spc_platform.collect.mtconnect_documents import Parts, parse_streams
 from spc_platform.collect.readings import Recorder
-from spc_platform.collect.sink import Sink
-from spc_platform.collect.spool import Spool
 from spc_platform.errors import PermanentError, SiteError, SpcError, TransientError
 from spc_platform.settings import Settings
 from spc_platform_tests.collect.conftest import subscription
 from spc_platform_tests.collect.mtconnect_peer import Agent
+from spc_platform_tests.collect.running import Running
 from spc_platform_tests.collect.test_readings import DIAMETER, T0, at
 from spc_platform_tests.collect.test_service import until
 
@@ -38,34 +35,13 @@ def agent() -> Iterator[Agent]:
     peer.close()
 
 
-class Following:
+class Following(Running):
     def __init__(self, recorder: Recorder, folder: Path, agent: Agent, **limits: Any) -> None:
-        self.spool = Spool(folder, "line1")
-        self.sink = Sink(recorder, self.spool)
-        self.stop = threading.Event()
-        self.error: Exception | None = None
         config = subscription("mtconnect", base_url=agent.url, limits=FAST | limits)
-        self.connector = MtConnectConnector(config, Settings())
-        self.thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        try:
-            with self.sink:
-                self.connector.run(self.sink, self.stop)
-        except Exception as error:
-            self.error = error
-
-    def __enter__(self) -> Following:
-        self.thread.start()
-        until(lambda: self.sink.health.is_connected or self.error is not None)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join(timeout=10)
+        super().__init__(MtConnectConnector(config, Settings()), recorder, folder)
 
     def said(self, resource: str, name: str = "value") -> list[Any]:
-        return [msgspec.json.decode(body)[name] for body in self.spool.after(resource, 0, 100_000)[0]]
+        return [record[name] for record in self.records(resource)]
 
 
 @pytest.mark.parametrize("limits", [{}, {"streaming": False}], ids=["stream", "polled"])

@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
 from spc_platform.collect.readings import Recorder
 from spc_platform.collect.serial_line import AWAY, SerialConnector
-from spc_platform.collect.sink import Sink
-from spc_platform.collect.spool import Spool
 from spc_platform.errors import SiteError, TransientError
 from spc_platform.settings import Settings
 from spc_platform_tests.collect.conftest import subscription
+from spc_platform_tests.collect.running import Running
 from spc_platform_tests.collect.test_readings import DIAMETER
 from spc_platform_tests.collect.test_service import until
 
@@ -52,33 +50,13 @@ def line() -> Iterator[Line]:
         pair.unplug()
 
 
-class Listening:
+class Listening(Running):
     def __init__(self, recorder: Recorder, folder: Path, url: str, limits: dict[str, Any]) -> None:
-        self.spool = Spool(folder, "line1")
-        self.sink = Sink(recorder, self.spool)
-        self.stop = threading.Event()
-        self.error: Exception | None = None
-        self.connector = SerialConnector(subscription("serial", base_url=url, limits=limits), Settings())
-        self.thread = threading.Thread(target=self._run)
+        connector = SerialConnector(subscription("serial", base_url=url, limits=limits), Settings())
+        super().__init__(connector, recorder, folder)
 
-    def _run(self) -> None:
-        try:
-            with self.sink:
-                self.connector.run(self.sink, self.stop)
-        except Exception as error:
-            self.error = error
-
-    def __enter__(self) -> Listening:
-        self.thread.start()
-        until(lambda: self.sink.health.is_connected or self.error is not None)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
-        self.thread.join(timeout=10)
-
-    def records(self) -> list[dict[str, Any]]:
-        return [msgspec.json.decode(body) for body in self.spool.after("measurements", 0, 10_000)[0]]
+    def measured(self) -> list[dict[str, Any]]:
+        return self.records("measurements")
 
 
 def listen(recorder: Recorder, folder: Path, line: Line, **limits: Any) -> Listening:
@@ -93,8 +71,8 @@ def test_lines_become_readings_of_their_channel_however_they_are_cut(
         line.say("01A+000")
         line.say("25.012\r02A+00025.020\r01")
         line.say("A-00000.004\r")
-        until(lambda: len(listening.records()) == 3)
-    assert [record["value"] for record in listening.records()] == [25.012, 25.02, -0.004]
+        until(lambda: len(listening.measured()) == 3)
+    assert [record["value"] for record in listening.measured()] == [25.012, 25.02, -0.004]
     assert listening.spool.gaps() == []
 
 
@@ -105,8 +83,8 @@ def test_a_reading_out_of_range_is_bad_and_a_line_that_does_not_match_is_told(
         line.say("01EA+99999.99\r")
         line.say("#\x07?!\r")
         line.say("01A+00025.000\r")
-        until(lambda: len(listening.records()) == 2 and len(listening.spool.gaps()) == 1)
-    bad, good = listening.records()
+        until(lambda: len(listening.measured()) == 2 and len(listening.spool.gaps()) == 1)
+    bad, good = listening.measured()
     assert (bad["value"], bad["quality"]) == (None, "E")
     assert good["value"] == 25.0
     assert "line not understood: '#\\x07?!'" in listening.spool.gaps()[0].reason
@@ -121,9 +99,9 @@ def test_an_instrument_that_must_be_asked_is_asked(recorder: Callable[..., Recor
     instrument = threading.Thread(target=answer)
     instrument.start()
     with listen(recorder(DIAMETER | {"address": "1"}), tmp_path, line, request="?\r", poll_s=0.05) as listening:
-        until(lambda: len(listening.records()) == 3)
+        until(lambda: len(listening.measured()) == 3)
     instrument.join()
-    assert [record["value"] for record in listening.records()] == [25.0, 25.001, 25.002]
+    assert [record["value"] for record in listening.measured()] == [25.0, 25.001, 25.002]
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory(recorder: Callable[..., Recorder], tmp_path: Path, line: Line) -> None:
@@ -131,7 +109,7 @@ def test_a_line_without_an_end_does_not_fill_the_memory(recorder: Callable[..., 
         line.say("x" * 300)
         until(lambda: len(listening.spool.gaps()) >= 1)
         line.say("\r01A+00025.000\r")
-        until(lambda: len(listening.records()) == 1)
+        until(lambda: len(listening.measured()) == 1)
 
 
 def test_a_port_that_is_lost_is_a_transient_error_and_the_time_without_it_a_gap(
@@ -141,14 +119,14 @@ def test_a_port_that_is_lost_is_a_transient_error_and_the_time_without_it_a_gap(
     first = Line()
     with listen(tags, tmp_path, first) as listening:
         first.say("01A+00025.000\r")
-        until(lambda: len(listening.records()) == 1)
+        until(lambda: len(listening.measured()) == 1)
         first.unplug()
         until(lambda: listening.error is not None)
     assert isinstance(listening.error, TransientError)
     second = Line()
     with listen(tags, tmp_path, second) as again:
         second.say("01A+00025.001\r")
-        until(lambda: len(again.records()) == 2)
+        until(lambda: len(again.measured()) == 2)
     (gap,) = again.spool.gaps()
     assert gap.reason == AWAY
     second.unplug()
@@ -167,8 +145,8 @@ def test_a_decimal_comma_is_read(recorder: Callable[..., Recorder], tmp_path: Pa
     tags = recorder(DIAMETER | {"address": "gauge"})
     with Listening(tags, tmp_path, f"serial://{line.path}", limits) as listening:
         line.say("+25,125 mm\n")
-        until(lambda: len(listening.records()) == 1)
-    assert listening.records()[0]["value"] == 25.125
+        until(lambda: len(listening.measured()) == 1)
+    assert listening.measured()[0]["value"] == 25.125
 
 
 @pytest.mark.parametrize(

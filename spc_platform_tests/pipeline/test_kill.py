@@ -21,30 +21,10 @@ from spc_platform.lake.landing import Landing, raw_partition
 from spc_platform.lake.ledger import Ledger
 from spc_platform.lake.store import Lake
 from spc_platform_tests.pipeline.lake_writer import NEW_PAGES, OLD_PAGES, SITE, TABLE, commit, land
+from spc_platform_tests.torture.scenarios import COMMIT_POINTS, PAGE_POINTS, WALK_POINTS
 from spc_platform_tests.unit.lake_plant import MONDAY, TUESDAY, raw_measurements
 
-COMMIT_POINTS = (
-    "parquet:half-written",
-    "parquet:written",
-    "parquet:synced",
-    "parquet:renamed",
-    "parquet:durable",
-    "manifest:half-written",
-    "manifest:synced",
-    "manifest:renamed",
-    "manifest:durable",
-    "commit:noted",
-)
-LAND_POINTS = (
-    "page:half-written",
-    "page:synced",
-    "page:renamed",
-    "page:durable",
-    "page:entered",
-    "page:landed",
-    "walk:landed",
-    "walk:closed",
-)
+LAND_POINTS = (*PAGE_POINTS, *WALK_POINTS)
 Kill = Callable[[str, str, Path], int]
 
 

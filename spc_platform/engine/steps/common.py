@@ -8,21 +8,12 @@ from datetime import date
 import polars as pl
 
 from spc_platform.contracts import LAKE_TABLES
+from spc_platform.contracts.core import CORE_TABLES
 from spc_platform.contracts.validate import pandera_failures, rule_failures
 from spc_platform.engine.step import Check, CheckSpec, Input, Outcome
 from spc_platform.engine.workspace import Workspace
 
-CORE = (
-    "measurement",
-    "telemetry",
-    "equipment_state",
-    "production_count",
-    "work_order",
-    "work_order_event",
-    "segment_event",
-    "material_link",
-    "signal_event",
-)
+CORE = tuple(CORE_TABLES)
 RAW = tuple(f"raw_{name}" for name in CORE)
 
 LANDED = "landed"

@@ -7,6 +7,7 @@ from datetime import date, datetime
 
 import polars as pl
 
+from spc_platform.contracts.events import OPERATIONS_EVENT_TYPES
 from spc_platform.engine.history import lost_events, note_head
 from spc_platform.engine.knowledge import raw_with_receipts
 from spc_platform.engine.step import CheckSpec, Input, Outcome, Step
@@ -28,16 +29,6 @@ LOSSES = CheckSpec("losses", "The six big losses and value-adding time add up to
 WIP = CheckSpec("wip_not_negative", "Nothing leaves an operation that did not come to it.")
 ACYCLIC = CheckSpec("acyclic", "No way along the links leads from an item back to itself.")
 LINKS = CheckSpec("links_refused", "No link was refused: each closes a cycle or breaks the contract.", blocking=False)
-EVENTS = (
-    "equipment_state",
-    "production_count",
-    "work_order",
-    "work_order_event",
-    "segment_event",
-    "material_link",
-    "signal_event",
-)
-"""Records of execution that the event log keeps, every revision of them."""
 
 Inputs = list[tuple[str, date | None]]
 
@@ -54,7 +45,7 @@ def _of(days: Iterable[date], *tables: str) -> Inputs:
 def _log(workspace: Workspace, production_date: date) -> Iterator[Outcome]:
     raw: dict[str, pl.DataFrame] = {}
     received: dict[str, datetime] = {}
-    for name in EVENTS:
+    for name in OPERATIONS_EVENT_TYPES:
         rows, pages = raw_with_receipts(workspace, f"raw_{name}", [production_date])
         raw[f"raw_{name}"] = rows.filter(pl.col("production_date") == production_date)
         received |= pages
@@ -172,7 +163,7 @@ STEPS: tuple[Step, ...] = (
         "operations_event",
         "production",
         ("operations_event",),
-        own(*(f"raw_{name}" for name in EVENTS)),
+        own(*(f"raw_{name}" for name in OPERATIONS_EVENT_TYPES)),
         dated(_log),
         checks={"operations_event": (CHAIN, KEPT)},
     ),
