@@ -12,6 +12,7 @@ from datetime import UTC, datetime, time, timedelta
 import polars as pl
 
 from spc_platform.contracts import LAKE_TABLES
+from spc_platform.contracts.core import CORE_TABLES
 from spc_platform.contracts.raw import EVENT_TIME, LINEAGE, PAYLOAD
 from spc_platform.contracts.table import Column
 from spc_platform.contracts.units import conversion_table
