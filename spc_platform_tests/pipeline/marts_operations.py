@@ -100,6 +100,10 @@ def performance_rows() -> dict[str, list[dict[str, Any]]]:
                     "end_at": START + number * HOUR + 10 * MINUTE, "duration_s": 600.0}
             for number, state in enumerate(("starved", "blocked"))
         ],
+        "count_comparison": [
+            UNIT | {"in_force": "counter", "mes_good": 340, "mes_scrap": 7, "mes_rework": 3, "counter_good": 344,
+                    "counter_scrap": 8, "difference": 2, "agrees": False, "across_gap": 5, "refused": 1}
+        ],
         "bottleneck": [
             UNIT | {"active_s": 24600.0, "momentary_s": 18000.0, "sole_s": 15000.0, "shifting_s": 3000.0,
                     "is_bottleneck": True},

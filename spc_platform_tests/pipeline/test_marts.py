@@ -341,6 +341,7 @@ def test_every_revision_of_a_summary_stands_with_what_the_erp_said_to_it(marts: 
         ("fct_scrap_reason", "scrap_reason"),
         ("fct_changeover", "changeover"),
         ("fct_flow_interval", "flow_interval"),
+        ("fct_count_comparison", "count_comparison"),
         ("fct_bottleneck", "bottleneck"),
         ("fct_reliability", "reliability"),
         ("fct_energy", "energy_by_state"),
@@ -552,6 +553,7 @@ def test_wrong_figures_stop_the_build(tmp_path: Path) -> None:
     rows["spc_alarm_budget"][1]["rank"] = 1
     rows["oee_loss"][0]["reduced_speed_s"] += 1.0
     rows["oee_rollup"][1]["adet_s"] += 1.0
+    rows["count_comparison"][0]["difference"] += 1
     for table in ("oee_loss", "oee_rollup", "wip_interval", "energy_by_state", "energy_per_part", "scrap_reason", "bottleneck"):
         rows[table].append(rows[table][-1])
     rows["operations_event"].append(rows["operations_event"][0])
@@ -568,6 +570,7 @@ def test_wrong_figures_stop_the_build(tmp_path: Path) -> None:
         "mart_control_chart_point_upper_empty_where", "mart_control_chart_point_lower_empty_where",
         "fct_multivariate_limit_correlation_in_range", "fct_limit_drift_ordered", "fct_alarm_budget_unique_combination",
         "fct_oee_loss_partition_of", "fct_oee_loss_unique_combination", "fct_oee_rollup_partition_of",
+        "fct_count_comparison_partition_of",
         "fct_oee_rollup_unique_combination", "fct_wip_interval_unique_combination", "fct_energy_unique_combination",
         "fct_energy_per_part_unique_combination", "fct_scrap_reason_unique_combination", "fct_bottleneck",
         "fct_operations_event_unique_combination",
