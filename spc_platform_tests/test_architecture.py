@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "spc_platform"
 CORE = ("contracts", "site", "prepare", "spc", "production")
 FORBIDDEN_IN_CORE = {"dagster", "dagster_dbt", "dagster_duckdb", "requests", "sqlite3", "duckdb", "subprocess", "socket", "os"}
-EDGES = ("sources", "lake", "report", "plant", "engine", "erp")
+EDGES = ("sources", "collect", "lake", "report", "plant", "engine", "erp")
 READS_FOLDERS = {"site/loader.py", "site/files.py", "site/scaffold.py"}
 ARGUED = {("contracts/expectations.py", "os")}
 """Great Expectations reads its opt-out of analytics from the environment while it is imported."""
