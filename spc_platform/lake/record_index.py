@@ -76,7 +76,7 @@ def register_hashes(connection: sqlite3.Connection, stream_id: int, page_id: int
         (stream_id, incoming["event_at"].min(), incoming["event_at"].max()),
     ).fetchall()
     seen = np.frombuffer(b"".join(blob for (blob,) in blobs), dtype="<i8")
-    new = incoming.filter(pl.Series(~np.isin(incoming["content_hash"].to_numpy(), seen)))
+    new = incoming.filter(~pl.col("content_hash").is_in(pl.Series(seen).implode())) if seen.size else incoming
     if new.is_empty():
         return pl.DataFrame(schema=_TOUCHES)
     hashes = new["content_hash"].sort().to_numpy().astype("<i8").tobytes()

@@ -330,25 +330,42 @@ def _text_series(name: str, values: list[Any]) -> pl.Series:
 def _frame(
     plan: _Plan, rows: list[Any], resource: Resource, errors: dict[str, dict[int, str]], notes: dict[str, dict[int, str]]
 ) -> pl.DataFrame:
-    columns: list[pl.Series] = [pl.Series("page_row", range(len(rows)), dtype=pl.Int64)]
-    for column, dtype in plan.dtypes.items():
-        values = plan.values(rows, column)
-        if plan.kind[column] != "text":
-            series = pl.Series(column, values, dtype=dtype if plan.kind[column] != "integer" else pl.Int64, strict=True)
-            if plan.kind[column] == "number":
-                bad = ~series.is_finite().fill_null(value=True)
-                if bad.any():
-                    _note(errors, column, bad, "NOT_FINITE")
-                    series = series.set(bad, None)
-        else:
-            series = _text_series(column, values)
-            if dtype == UTC:
-                placed = read_instants(series, resource.zone, resource.ambiguous)
-                _note_each(errors, column, placed.reason)
-                _note_each(notes, column, placed.assumption)
-                series = placed.at
-        columns.append(series.cast(dtype))
-    return pl.DataFrame(columns)
+    said = pl.DataFrame(
+        [
+            pl.Series("page_row", range(len(rows)), dtype=pl.Int64),
+            *(_said(plan, column, plan.values(rows, column)) for column in plan.dtypes),
+        ]
+    )
+    times = [column for column, dtype in plan.dtypes.items() if dtype == UTC]
+    typed = said.with_columns(
+        *(pl.col(column).str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False) for column in times),
+        *(pl.col(column).cast(dtype) for column, dtype in plan.dtypes.items() if dtype != UTC and dtype != said.schema[column]),
+    )
+    # Everything that a page may have to be looked at closely for, found in one pass over all columns.
+    odd = said.select(
+        *(pl.col(column).str.contains(":60", literal=True).any() for column in times),
+        *(pl.col(column).is_finite().all().not_() for column, kind in plan.kind.items() if kind == "number"),
+    ).row(0, named=True)
+    for column in times:
+        if odd[column] or typed[column].null_count() != said[column].null_count():
+            placed = read_instants(said[column], resource.zone, resource.ambiguous)
+            _note_each(errors, column, placed.reason)
+            _note_each(notes, column, placed.assumption)
+            typed = typed.with_columns(placed.at.cast(UTC).alias(column))
+    for column in odd.keys() - set(times):
+        if odd[column]:
+            bad = ~typed[column].is_finite().fill_null(value=True)
+            _note(errors, column, bad, "NOT_FINITE")
+            typed = typed.with_columns(typed[column].set(bad, None))
+    return typed
+
+
+def _said(plan: _Plan, column: str, values: list[Any]) -> pl.Series:
+    """The values of a column as the source gave them: instants still text, integers of any width as 64 bits."""
+    kind = plan.kind[column]
+    if kind == "text":
+        return _text_series(column, values)
+    return pl.Series(column, values, dtype=pl.Int64 if kind == "integer" else plan.dtypes[column], strict=True)
 
 
 def _note(errors: dict[str, dict[int, str]], column: str, where: pl.Series, reason: str) -> None:
@@ -366,18 +383,17 @@ def _identify(frame: pl.DataFrame, errors: dict[str, dict[int, str]], records: A
 
     The name is a hash of what the record says, so another page that repeats the record brings nothing new.
     """
-    nameless = frame["record_id"].is_null() | (frame["record_id"] == "")
-    if nameless.any():
+    named = frame["record_id"].str.len_bytes().min()
+    if frame["record_id"].has_nulls() or named == 0:
+        nameless = frame["record_id"].is_null() | (frame["record_id"] == "")
         whole = errors.get("record", {})
         is_record = ~frame["page_row"].is_in(list(whole))
         _note(errors, "record_id", nameless & is_record, "MISSING")
         unnamed = nameless.arg_true().to_list()
         names = pl.Series([f"unnamed-{_content_hash(text)}" for text in _raw_texts(records, unnamed)], dtype=pl.String)
         frame = frame.with_columns(frame["record_id"].scatter(unnamed, names))
-    return frame.with_columns(
-        revision=pl.col("revision").fill_null(1),
-        is_deleted=pl.col("is_deleted").fill_null(value=False),
-    )
+    missing = {"revision": 1, "is_deleted": False}
+    return frame.with_columns(pl.col(name).fill_null(value) for name, value in missing.items() if frame[name].has_nulls())
 
 
 def _content_hash(text: str) -> str:
@@ -392,6 +408,12 @@ def _with_errors(
     notes: dict[str, dict[int, str]],
     texts_of: Callable[[Iterable[int]], list[str]],
 ) -> pl.DataFrame:
+    payload = [column for column in plan.dtypes if column not in _DECODED]
+    order = ["page_row", *_DECODED, "decode_error", "raw_record", *payload, "decode_note"]
+    if not errors and not notes:
+        return frame.with_columns(
+            pl.lit(None, pl.String).alias(name) for name in ("decode_error", "raw_record", "decode_note")
+        ).select(order)
     reasons, assumptions = _by_row(plan, errors), _by_row(plan, notes)
     bad = sorted(reasons)
     noted = pl.DataFrame(
@@ -399,9 +421,8 @@ def _with_errors(
         schema={"page_row": pl.Int64, "decode_error": pl.String, "raw_record": pl.String},
     )
     note = pl.col("page_row").replace_strict(assumptions, default=None, return_dtype=pl.String) if assumptions else pl.lit(None)
-    payload = [column for column in plan.dtypes if column not in _DECODED]
-    order = ["page_row", *_DECODED, "decode_error", "raw_record", *payload, note.cast(pl.String).alias("decode_note")]
-    return frame.join(noted, on="page_row", how="left", maintain_order="left").select(order)
+    joined = frame.join(noted, on="page_row", how="left", maintain_order="left")
+    return joined.with_columns(note.cast(pl.String).alias("decode_note")).select(order)
 
 
 def _by_row(plan: _Plan, said: dict[str, dict[int, str]]) -> dict[int, str]:
