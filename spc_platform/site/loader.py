@@ -21,6 +21,7 @@ from spc_platform.contracts.raw import PAYLOAD
 from spc_platform.contracts.site import SITE_TABLES
 from spc_platform.errors import SiteError
 from spc_platform.production.signals import RULES
+from spc_platform.site import file_options
 from spc_platform.site.checks import check_tables
 from spc_platform.site.files import LINE, Problems, TomlFile, did_you_mean, read_csv, read_fields
 from spc_platform.site.model import COLLECTED, BaselinePolicy, Policies, Resource, Site, Source
@@ -234,6 +235,7 @@ def _source(toml: TomlFile, values: dict[str, Any], path: tuple[str | int, ...])
         )
     listed = _tables_in(toml, values, "resource", path)
     resources = [_resource(toml, item, (*path, "resource", index), clock) for index, item in enumerate(listed)]
+    _check_files(toml, resources if read.get("kind") == "files" else [], path)
     if not listed:
         toml.problem(path, "the source has no resource", "add a table [[source.resource]]")
     names = [item.get("name") for item in listed]
@@ -247,6 +249,12 @@ def _source(toml: TomlFile, values: dict[str, Any], path: tuple[str | int, ...])
     if read["kind"] in COLLECTED:
         resources = [each and replace(each, options={**COLLECTED_OPTIONS, **each.options}) for each in resources]
     return Source(**read, resources=tuple(resource for resource in resources if resource is not None))
+
+
+def _check_files(toml: TomlFile, resources: list[Resource | None], path: tuple[str | int, ...]) -> None:
+    for index, resource in enumerate(resources):
+        for key, what, remedy in file_options.problems(resource.options) if resource else ():
+            toml.problem((*path, "resource", index, "options", key), what, remedy)
 
 
 def _check_zone(toml: TomlFile, read: dict[str, Any], path: tuple[str | int, ...]) -> None:

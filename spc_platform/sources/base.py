@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Protocol, runtime_checkable
 
+from spc_platform.errors import SpcError
 from spc_platform.prepare.clock import ClockExchange
 from spc_platform.site.model import Resource
 from spc_platform.site.model import Source as SourceConfig
@@ -70,3 +71,14 @@ class CountsKeeper(Protocol):
 
     def counts(self, resource: Resource, first: date, last: date) -> dict[date, int] | None:
         """Records in force per production date from ``first`` to ``last``; None when it does not count this resource."""
+
+
+@runtime_checkable
+class Refuser(Protocol):
+    """A source whose pages stand for themselves: one that cannot be read does not stop the others.
+
+    Its walk raises at its end, with what could not be read; what came before is read, and ``next_watermark`` holds.
+    """
+
+    def refuse(self, page: Page, error: SpcError) -> None:
+        """Take note that a page of the walk under way landed and cannot be read."""

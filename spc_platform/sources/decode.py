@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from importlib import import_module
 
@@ -10,6 +11,9 @@ import polars as pl
 from spc_platform.contracts.raw import PAYLOAD
 from spc_platform.errors import SiteError
 from spc_platform.site.model import Resource
+
+_VERSION = re.compile(r"#\d+$")
+"""What the files source puts behind the name of a file that was written anew."""
 
 DECODERS = {
     "json_records": "spc_platform.sources.json_records",
@@ -21,6 +25,10 @@ DECODERS = {
     "parquet": "spc_platform.sources.tabular",
     "xlsx": "spc_platform.sources.tabular",
 }
+
+
+DROPPED = frozenset({"csv", "dfq", "parquet", "qif", "xlsx"})
+"""Formats of files from outside: they nest or unpack, or are read by native code, so their pages are parsed apart."""
 
 
 def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.DataFrame:
@@ -41,5 +49,5 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
     if resource.format not in DECODERS:
         raise SiteError(f"resource {resource.name!r}: unknown format {resource.format!r}; known: {', '.join(sorted(DECODERS))}")
     reader: Callable[[Resource, str, bytes, str], pl.DataFrame] = import_module(DECODERS[resource.format]).decode
-    rows = reader(resource, table, body, origin)
+    rows = reader(resource, table, body, _VERSION.sub("", origin))
     return rows if "decode_note" in rows.columns else rows.with_columns(decode_note=pl.lit(None, pl.String))

@@ -46,7 +46,6 @@ _NUMBER = r"^([+-]?\d*),(\d+(?:[eE][+-]?\d+)?)$"
 _COUNTED_TYPES = ("1", "5", "6")
 _VALID = ("0", "")
 _TIME_OF_DAY = r"[/ .T](\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d+)?)?)$"
-_REVISION = re.compile(r"#\d+$")
 
 
 class NotDfqError(ValueError):
@@ -98,9 +97,8 @@ def dfq_cells(body: bytes, options: dict[str, Any], origin: str = "", wanted: It
     checked = joined.with_columns(_number(name) for name in ("K0001", "K2110", "K2111")).with_columns(
         K0004=_time(pl.col("K0004"), options), _cells=_problem(options)
     )
-    file = _REVISION.sub("", origin)
     order = [*_PAGE_FIELDS, *sorted(set(checked.columns) - {*_PAGE_FIELDS, "_row", "_cells"}), "_cells"]
-    return checked.with_columns(pl.lit(file).alias("file"), pl.col("line", "characteristic", "nth").cast(pl.String)).select(
+    return checked.with_columns(pl.lit(origin).alias("file"), pl.col("line", "characteristic", "nth").cast(pl.String)).select(
         order
     )
 
@@ -154,7 +152,7 @@ def _lines(text: str) -> pl.DataFrame:
         .unnest("found")
         .with_columns(
             key="K" + pl.col("key"),
-            index=pl.col("index").cast(pl.Int64, strict=False),
+            index=pl.col("index").cast(pl.Int64, strict=False).fill_null(1),
             nth=pl.col("nth").cast(pl.Int64, strict=False),
             said=pl.col("said").str.strip_chars(),
         )
@@ -166,7 +164,7 @@ def _header(lines: pl.DataFrame) -> _Header:
     if fields.is_empty() or fields["key"][0] != "K0100":
         raise NotDfqError("it does not begin with K0100, the number of characteristics")
     header, part = _Header(), 1
-    for key, index, said in fields.select("key", pl.col("index").fill_null(1), pl.col("said").fill_null("")).iter_rows():
+    for key, index, said in fields.select("key", "index", pl.col("said").fill_null("")).iter_rows():
         if key.startswith("K1"):
             part = index or part
             header.parts.setdefault(index, {})[key] = said
@@ -184,7 +182,7 @@ def _values(lines: pl.DataFrame, characteristics: pl.DataFrame) -> pl.DataFrame:
     values = lines.filter(pl.col("key").str.starts_with("K00"))
     begun = pl.col("key").is_in(["K0001", "K0020"])
     stated = values.filter(begun & (pl.col("index") != 0)).select(
-        "line", pl.col("index").fill_null(1).alias("characteristic"), "key", "said"
+        "line", pl.col("index").alias("characteristic"), "key", "said"
     )
     single = stated.select(
         "line", "characteristic", *(pl.when(key=name).then("said").alias(name) for name in ("K0001", "K0020"))
@@ -229,7 +227,7 @@ def _condensed(lines: pl.DataFrame, characteristics: pl.DataFrame) -> pl.DataFra
 def _with_fields(rows: pl.DataFrame, said: pl.DataFrame) -> pl.DataFrame:
     """Values with the K-fields that stand for them; a field that is stated twice of one value is named in ``_row``."""
     places = rows.select("line", "characteristic", "nth")
-    own = said.select("line", "key", "said", at=pl.col("index").fill_null(1), stated="nth")
+    own = said.select("line", "key", "said", at="index", stated="nth")
     every = own.filter(pl.col("at") == 0).join(places.select("characteristic").unique(), how="cross")
     own = pl.concat([own.filter(pl.col("at") != 0).with_columns(characteristic="at"), every], how="diagonal").sort("line")
     near = own.filter(pl.col("stated").is_null()).join_asof(

@@ -154,3 +154,8 @@ def test_limits_are_told_and_taken_over_by_nobody() -> None:
     ]
     with pytest.raises(ContractError, match="SPC-335"):
         specifications(b"<xml/>")
+
+
+def test_a_field_without_index_stands_for_the_first() -> None:
+    rows = read("K0100 1\nK1001 P\nK2001 BORE\nK2142 mm\nK0001 1.5\nK0004 2.3.2026/08:00:00\nK0014 S1\n")
+    assert rows.select("characteristic_id", "value", "serial_number", "decode_error").rows() == [("BORE", 1.5, "S1", None)]
