@@ -82,7 +82,8 @@ def explained(
     if by_counter.height:
         raise ContractError(
             f"parts of {equipment} are counted by {', '.join(by_counter['stream_id'])}, which no record of the MES explains; "
-            "look at the rows of part_count, part_counter_delta and count_comparison",
+            f"`spc known --table part_counter_delta --date {day} --at {known_at or 'TIME'} --diff` shows which counts between "
+            "readings changed since and the late readings; --table oee_elements the figures and the events of its time",
             code="SPC-660",
         )
     after = instant(plant, "--and", later) or _newest(plant)

@@ -106,7 +106,8 @@ def figures_as_known(
 
     ``raw`` holds the raw tables of ``TABLES`` (one that is missing has no rows) of the date, of
     ``policies.state_carry_days`` dates before and of the date after, with all revisions of their records. ``as_of`` is the
-    instant at which open states are clipped. ``received`` and ``by`` as for ``event_log.recorded_at``.
+    instant at which open states are clipped. Counts are those of the MES: a work unit of which a counter counts has none.
+    ``received`` and ``by`` as for ``event_log.recorded_at``.
     """
     back = timedelta(days=site.policies.state_carry_days)
     window = {table: (production_date - back, production_date + timedelta(days=1)) for table in TABLES}
@@ -118,6 +119,9 @@ def figures_as_known(
         core[table], refused[table] = accept(
             table, known.filter(pl.col("production_date").is_between(first, last)), site, calendar
         )
+    # what the MES counted where a counter always counts enters no OEE, so it brought nothing
+    counters = site["part_counters"].filter(pl.col("in_force") == "counter")["equipment_id"]
+    core["production_count"] = core["production_count"].filter(~pl.col("equipment_id").is_in(counters.unique().implode()))
     events = states_with_signals(core["equipment_state"], core["signal_event"], site, as_of)
     intervals = state_intervals(events, core["work_order"], site, production_date, as_of, refused["equipment_state"])
     elements = oee_elements(intervals, core["production_count"], site, production_date, as_of)

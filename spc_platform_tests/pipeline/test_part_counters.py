@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +10,8 @@ import pytest
 
 from spc_platform.cli.why import explained
 from spc_platform.engine import Workspace, run_range
+from spc_platform.engine.known import known_table
+from spc_platform.engine.known_changes import known_changes
 from spc_platform.engine.run import run_step
 from spc_platform.engine.steps import STEPS, step
 from spc_platform.errors import ContractError
@@ -198,3 +200,29 @@ def test_why_refuses_a_figure_that_a_counter_made(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match=r"parts of L1-LATHE are counted by L1-LATHE\.parts") as refused:
         explained(run(tmp_path, "counter"), DAY, "L1-LATHE", "EARLY", None, None, "source")
     assert refused.value.code == "SPC-660"
+
+
+def test_a_late_reading_shows_as_the_deltas_that_it_split(tmp_path: Path) -> None:
+    workspace = run(tmp_path, "counter")
+    before = datetime.now(UTC)
+    late = "counter,at,value\nL1-LATHE.parts,2026-01-07T05:30:00Z,9995\n"
+    (tmp_path / "drop" / "readings9.csv").write_text(late)
+    land_source(
+        open_source(workspace.site.source("lathe"), workspace.settings), workspace.site, workspace.landing, workspace.ledger
+    )
+    run_range(workspace, [DAY], steps=NEEDED)
+    found = known_changes(workspace, known_table(workspace, "part_counter_delta", before, DAY))
+    assert found.readings.rows() == [("L1-LATHE.parts", 1)]
+    assert found.rows.height == 2, "the reading's own delta, and the one after it"
+    parts = found.cells.filter(pl.col("column") == "parts")
+    assert parts.select("known", "present").rows() == [("9", "4")]
+
+
+def test_counts_of_the_mes_that_are_not_in_force_brought_no_parts(tmp_path: Path) -> None:
+    """As known before anything had landed, so that every record is a late one."""
+    before = datetime.now(UTC)
+    workspace = run(tmp_path, "counter")
+    found = known_changes(workspace, known_table(workspace, "oee_elements", before, DAY))
+    lathe = found.causes.filter(pl.col("equipment_id") == "L1-LATHE")
+    assert lathe["apt_s"].sum() > 0
+    assert lathe.select("pq", "gq").sum().row(0) == (0, 0)
