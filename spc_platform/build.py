@@ -48,6 +48,7 @@ def build_defs(settings: Settings | None = None, resources: Mapping[str, Any] | 
         ],
         sensors=[
             sensors.batch_sensor(refresh),
+            *([sensors.metrics_sensor()] if settings.metrics_textfile else []),
             *(sensors.source_sensor(source.source_id, source.poll_s) for source in site.sources),
             dg.AutomationConditionSensorDefinition(
                 "figures_follow_data",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,6 +26,8 @@ class Settings(BaseSettings):
     source_url: Annotated[dict[str, str], Field(description="Overrides base_url by source id, as JSON.")] = {}
     source_root: Annotated[dict[str, str], Field(description="Overrides root by source id, as JSON.")] = {}
     keep_versions: Annotated[int, Field(ge=1, description="Serving versions to keep.")] = 5
+    metrics_textfile: Annotated[Path | None, Field(description="File that landing replaces by the present metrics.")] = None
+    log_format: Annotated[Literal["text", "json"], Field(description="How log lines are written.")] = "text"
     mes_client_id: str = "spc-platform"
     mes_client_secret: SecretStr = SecretStr("demo-secret")
 

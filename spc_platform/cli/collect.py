@@ -39,14 +39,20 @@ def run_collect(only: tuple[str, ...], port: int, land_every_s: float, max_secon
     from spc_platform.collect.service import Collector
     from spc_platform.engine import Workspace
     from spc_platform.lake.landing import land_source
+    from spc_platform.observe.logs import configure_logging
+    from spc_platform.observe.metrics import LakeMetrics, refresh_textfile
     from spc_platform.site.model import Source
     from spc_platform.sources import open_source
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    plant = Workspace.open(Settings())
+    settings = Settings()
+    configure_logging(settings)
+    plant = Workspace.open(settings)
 
     def land_one(config: Source) -> None:
-        land_source(open_source(config, plant.settings), plant.site, plant.landing, plant.ledger)
+        try:
+            land_source(open_source(config, plant.settings), plant.site, plant.landing, plant.ledger)
+        finally:
+            refresh_textfile(plant)
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -58,7 +64,7 @@ def run_collect(only: tuple[str, ...], port: int, land_every_s: float, max_secon
     collector = Collector(
         plant.site, plant.settings, only=only, land=land_one if is_landing else None, land_every_s=land_every_s
     )
-    with collector, Endpoint(collector, port) as endpoint:
+    with collector, Endpoint(collector, port, further=[LakeMetrics(plant)]) as endpoint:
         names = ", ".join(each.config.source_id for each in collector.subscriptions)
         logging.getLogger(__name__).info("collecting %s; health on http://127.0.0.1:%d/health", names, endpoint.port)
         with contextlib.suppress(OSError):

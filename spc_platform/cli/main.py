@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from spc_platform.cli import browse, collect, known, oee, reconcile, study_verbs, trace, why
+from spc_platform.cli import browse, collect, known, metrics, oee, reconcile, study_verbs, trace, why
 from spc_platform.cli.clock import clock_app
 from spc_platform.cli.erp import erp_app
 from spc_platform.cli.events import events_app
@@ -33,6 +33,7 @@ reconcile.register(app)
 known.register(app)
 collect.register(app)
 browse.register(app)
+metrics.register(app)
 
 _Date = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"])]
 
@@ -82,14 +83,21 @@ def land() -> None:
     """Land what is new at every source, without Dagster."""
     from spc_platform.engine import Workspace
     from spc_platform.lake.landing import land_source
+    from spc_platform.observe.logs import configure_logging
+    from spc_platform.observe.metrics import refresh_textfile
     from spc_platform.settings import Settings
     from spc_platform.sources import open_source
 
-    plant = Workspace.open(Settings())
-    for source in plant.site.sources:
-        report = land_source(open_source(source, plant.settings), plant.site, plant.landing, plant.ledger)
-        counted = f"{report.pages} pages, {report.records} records, {len(report.touched)} production dates"
-        typer.echo(f"{source.source_id}: {counted}")
+    settings = Settings()
+    configure_logging(settings)
+    plant = Workspace.open(settings)
+    try:
+        for source in plant.site.sources:
+            report = land_source(open_source(source, plant.settings), plant.site, plant.landing, plant.ledger)
+            counted = f"{report.pages} pages, {report.records} records, {len(report.touched)} production dates"
+            typer.echo(f"{source.source_id}: {counted}")
+    finally:
+        refresh_textfile(plant)
 
 
 @app.command()

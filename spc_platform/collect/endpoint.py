@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector as MetricsCollector
 
 from spc_platform.collect.service import Collector, Subscription
 from spc_platform.errors import PermanentError
+from spc_platform.observe.metrics import SourceMetrics
 
 _Figure = Callable[[Subscription], float]
 
@@ -26,12 +27,16 @@ _Figure = Callable[[Subscription], float]
 class Endpoint:
     """Serves a collector's health and metrics on ``host:port``: ``with Endpoint(collector, port)``. Port 0 takes a free one.
 
-    `/health` answers 200 when all is well and 503 when not, with the same JSON. Raises PermanentError when the port is taken.
+    `/metrics` has the collector's figures, those of its site's sources and ``further`` ones. `/health` answers 200 when all
+    is well and 503 when not, with the same JSON. Raises PermanentError when the port is taken.
     """
 
-    def __init__(self, collector: Collector, port: int, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, collector: Collector, port: int, host: str = "127.0.0.1", *, further: Iterable[MetricsCollector] = ()
+    ) -> None:
         registry = CollectorRegistry()
-        registry.register(CollectorMetrics(collector))
+        for each in (CollectorMetrics(collector), SourceMetrics(collector.site, collector.settings), *further):
+            registry.register(each)
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -84,7 +89,7 @@ class CollectorMetrics(MetricsCollector):
         self._collector = collector
 
     def collect(self) -> Iterable[Metric]:
-        """One family per figure, labelled by source; depths also by resource."""
+        """One family per figure, labelled by source."""
         each = self._collector.subscriptions
         yield _gauge("connected", "1 while the source is connected.", each, lambda s: s.health.is_connected)
         yield _gauge("stopped", "1 once an error ended the source's collection.", each, lambda s: s.is_stopped)
@@ -96,13 +101,6 @@ class CollectorMetrics(MetricsCollector):
         yield _counter("gaps", "Gaps noted.", each, lambda s: s.health.gaps)
         yield self._times("last_reading", "When the newest reading was received.", "last_reading_at")
         yield self._times("last_observed", "The source's own time of the newest reading.", "last_observed_at")
-        depth = GaugeMetricFamily(
-            "spc_collect_spool_depth", "Records that have not left the spool.", labels=["source", "resource"]
-        )
-        for source in each:
-            for resource, records in ({} if source.spool is None else source.spool.depth()).items():
-                depth.add_metric([source.config.source_id, resource], records)
-        yield depth
 
     def _times(self, name: str, text: str, attribute: str) -> Metric:
         family = GaugeMetricFamily(f"spc_collect_{name}_timestamp_seconds", text, labels=["source"])

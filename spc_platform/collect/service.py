@@ -158,6 +158,7 @@ class Collector:
             )
         chosen = [source for source_id, source in collected.items() if not only or source_id in only]
         self.subscriptions = tuple(Subscription(source, site, settings, make) for source in chosen)
+        self.site, self.settings = site, settings
         self.lander = None if land is None else Lander(land, land_every_s)
         self.started_at = datetime.now(UTC)
         self._stop = threading.Event()

@@ -187,6 +187,16 @@ def spools(folder: Path) -> Iterator[str]:
     yield from (path.stem for path in sorted(folder.glob("*.sqlite")))
 
 
+def spool_depths(folder: Path) -> dict[str, dict[str, int]]:
+    """Records per source and resource that have not left the spools of a folder. Creates and writes nothing."""
+    found = {}
+    for source_id in spools(folder):
+        address = f"{below(folder, source_id).with_suffix('.sqlite').resolve().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, timeout=BUSY_S, uri=True)) as connection:
+            found[source_id] = dict(connection.execute("SELECT resource, count(*) FROM record GROUP BY resource").fetchall())
+    return found
+
+
 def _iso(at: datetime | None) -> str | None:
     return None if at is None else at.isoformat()
 

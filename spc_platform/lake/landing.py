@@ -41,6 +41,7 @@ from spc_platform.prepare.revisions import drop_repeats, latest_revisions
 from spc_platform.site.model import Resource, Site
 from spc_platform.sources.base import Page, Source, WatermarkKeeper
 from spc_platform.sources.decode import decode
+from spc_platform.sources.figures import WalkFigures, add_figures, walking
 from spc_platform.sources.resilience import STATE_FILE, StateFile
 from spc_platform.sources.source_state import queue_windows, window_read
 
@@ -231,7 +232,7 @@ def land_source(
     with source_locked(landing, source_id, lock_timeout_s):
         for number, resource in enumerate(source.config.resources):
             try:
-                reports.append(_land_resource(source, resource, site, landing, ledger, checkpoint))
+                reports.append(_land_resource(source, resource, site, landing, ledger, checkpoint, state))
             except (PermanentError, ContractError) as error:
                 failures.append(error)
             except TransientError:
@@ -284,7 +285,35 @@ def raw_partition(table: str, production_date: date, site: Site, landing: Landin
 
 
 def _land_resource(
-    source: Source, resource: Resource, site: Site, landing: Landing, ledger: Ledger, checkpoint: Checkpoint
+    source: Source,
+    resource: Resource,
+    site: Site,
+    landing: Landing,
+    ledger: Ledger,
+    checkpoint: Checkpoint,
+    state: StateFile,
+) -> ResourceLanding:
+    """One walk, and its figures in the shared state file, however it ends."""
+    with walking() as figures:
+        try:
+            landed = _walk(source, resource, site, landing, ledger, checkpoint, figures)
+        except Exception:
+            figures.end(is_success=False)
+            add_figures(state, source.config.source_id, resource.name, figures)
+            raise
+        figures.end(is_success=True)
+        add_figures(state, source.config.source_id, resource.name, figures)
+    return landed
+
+
+def _walk(
+    source: Source,
+    resource: Resource,
+    site: Site,
+    landing: Landing,
+    ledger: Ledger,
+    checkpoint: Checkpoint,
+    figures: WalkFigures,
 ) -> ResourceLanding:
     source_id = source.config.source_id
     started = time.monotonic()
@@ -294,7 +323,9 @@ def _land_resource(
     clocks: list[ClockExchange] = []
     try:
         for page in source.walk(resource, before):
-            walk.add(page, land_page(page, resource, site, landing, ledger, batch_id, checkpoint))
+            outcome = land_page(page, resource, site, landing, ledger, batch_id, checkpoint)
+            walk.add(page, outcome)
+            figures.page(len(page.body), outcome.n_records, outcome.n_new, page.received_at, outcome.newest_updated_at)
             clocks = quickest([*clocks, page.clock]) if page.clock is not None else clocks
     except Exception as error:
         ledger.close_batch(batch_id, None, error=f"{type(error).__name__}: {error}"[:500])

@@ -258,6 +258,11 @@ class Ledger:
             pl.col("production_date").replace("", None).str.to_date(), pl.col("committed_at").str.to_datetime(time_zone="UTC")
         )
 
+    def row_counts(self) -> dict[str, int]:
+        """Rows of every table that was ever committed, all its partitions together."""
+        newest = "SELECT max(id) FROM partition_commit GROUP BY table_name, production_date"
+        return dict(self._query(f"SELECT table_name, sum(n_rows) FROM partition_commit WHERE id IN ({newest}) GROUP BY 1", ()))
+
     def newest(self, source_id: str | None = None) -> datetime | None:
         """The newest time that landed: the source's updated_at, or event times where a source gives no updated_at."""
         rows = self._query("SELECT max(newest_at) FROM source WHERE ? IS NULL OR source_id = ?", (source_id, source_id))
@@ -296,6 +301,13 @@ class Ledger:
             raise self._unusable(error) from error
         self._connections.held = (os.getpid(), connection)
         return connection
+
+    def disconnect(self) -> None:
+        """Close the calling thread's connection; its next use of the ledger opens another one."""
+        held: tuple[int, sqlite3.Connection] | None = getattr(self._connections, "held", None)
+        if held is not None and held[0] == os.getpid():
+            held[1].close()
+        self._connections.held = None
 
     def _query(self, sql: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         try:

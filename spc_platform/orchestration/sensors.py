@@ -12,6 +12,7 @@ import dagster as dg
 
 from spc_platform.errors import SpcError
 from spc_platform.lake.ledger import PendingDate
+from spc_platform.observe.metrics import refresh_textfile
 from spc_platform.orchestration.jobs import REFRESH_JOB
 from spc_platform.orchestration.partitions import contiguous, range_tags
 from spc_platform.orchestration.resources import WorkspaceResource
@@ -85,6 +86,23 @@ def batch_sensor(job: object) -> dg.SensorDefinition:
             yield _attempt(context, request)
 
     return landed_batches
+
+
+def metrics_sensor() -> dg.SensorDefinition:
+    """Keeps the textfile of SPC_METRICS_TEXTFILE fresh, also while nothing can be landed. Starts no run."""
+
+    @dg.sensor(
+        name="metrics_textfile",
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Replaces the file that SPC_METRICS_TEXTFILE names by the present metrics every minute; starts no run.",
+    )
+    def textfile(workspace: WorkspaceResource) -> dg.SkipReason:
+        plant = workspace.open()
+        refresh_textfile(plant)
+        return dg.SkipReason(f"metrics are in {plant.settings.metrics_textfile}")
+
+    return textfile
 
 
 def _under_way(context: dg.SensorEvaluationContext, runs: dg.RunsFilter) -> bool:

@@ -31,4 +31,6 @@ def open_source(config: SourceConfig, settings: Settings) -> Source:
         from spc_platform.sources.spooled import SpooledSource
 
         return SpooledSource(config, settings)
-    raise SiteError(f"source {config.source_id!r}: unknown kind {config.kind!r}; known: rest, files, sql, {', '.join(COLLECTED)}")
+    raise SiteError(
+        f"source {config.source_id!r}: unknown kind {config.kind!r}; known: rest, files, sql, {', '.join(COLLECTED)}"
+    )

@@ -21,7 +21,7 @@ from requests import PreparedRequest
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from spc_platform.errors import PermanentError, SiteError
-from spc_platform.sources.http import Answer, Transport, origin, redact
+from spc_platform.sources.http import Answer, Transport, origin, redact, remember_secret
 from spc_platform.sources.resilience import Deadline, RetriableError
 
 
@@ -29,6 +29,7 @@ def secret_from_environment(source_id: str, key: str, variable: str, fallback: S
     """The secret in an environment variable, else the fallback. Raises SiteError that names the variable."""
     value = os.environ.get(variable, "") if variable else ""
     if value:
+        remember_secret(value)
         return SecretStr(value)
     if fallback is not None:
         return fallback
@@ -229,6 +230,8 @@ class OAuth(SourceAuth):
         if said is None:
             raise RetriableError(f"{where} gave no token: status {answer.status}, {len(answer.body)} bytes")
         access, expires_in, further = said
+        remember_secret(access)
+        remember_secret(further)
         token.access = SecretStr(access)
         if further and grant.kind != "oauth2_client":
             token.refresh = SecretStr(further)

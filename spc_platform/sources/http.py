@@ -43,6 +43,20 @@ _SECRET_PATTERNS = (
 )
 
 
+_KNOWN: set[str] = set()
+
+
+def remember_secret(secret: str) -> None:
+    """From now on the secret is removed from every log line of this process, whoever writes it."""
+    if secret:
+        _KNOWN.add(secret)
+
+
+def known_secrets() -> tuple[str, ...]:
+    """Every secret that this process read or was given, longest first."""
+    return tuple(sorted(_KNOWN, key=len, reverse=True))
+
+
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """The text without the given secrets and without anything that looks like one.
 

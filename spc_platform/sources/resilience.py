@@ -25,6 +25,7 @@ import stamina
 import stamina.instrumentation
 
 from spc_platform.errors import TransientError
+from spc_platform.sources import figures
 
 logger = logging.getLogger(__name__)
 # Its own hooks print to standard output; ``Backoff`` logs what is worth knowing.
@@ -105,6 +106,7 @@ class Backoff:
             wait = max(min(error.retry_after, self.retry_after_max_s), 0.001)
         if wait >= self.deadline.remaining:
             return False
+        figures.count_retry()
         logger.warning("attempt %d failed, a further one in %.1f s if any is left: %s", self.failures, wait, error)
         return wait
 
@@ -135,7 +137,7 @@ class StateFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         with self._connection() as connection:
-            connection.executescript(_SCHEMA)
+            connection.executescript(_SCHEMA + figures.SCHEMA)
 
     def execute(self, statement: str, *values: Any) -> tuple[Any, ...] | None:
         """Runs one statement in its own transaction and gives its first row."""

@@ -31,6 +31,7 @@ from spc_platform.sources.auth import SourceAuth, make_auth
 from spc_platform.sources.base import Page
 from spc_platform.sources.clock import date_exchange
 from spc_platform.sources.decode import decode
+from spc_platform.sources.figures import timed_request
 from spc_platform.sources.http import Answer, Bounds, Transport, origin, redact, resolve_next
 from spc_platform.sources.json_records import find, open_page
 from spc_platform.sources.json_shape import SHAPE, shape_of
@@ -407,16 +408,17 @@ class RestSource:
             self._pace.wait(deadline)
             # Another origin, where the site allows it, gets neither credentials nor constant headers.
             is_own = origin(url) == origin(self.base_url)
-            answer = self._transport.send(
-                method,
-                url,
-                deadline,
-                params=params,
-                body=body,
-                headers=headers if is_own else None,
-                auth=self._auth if is_own else None,
-                secrets=self._auth.secrets(),
-            )
+            with timed_request():
+                answer = self._transport.send(
+                    method,
+                    url,
+                    deadline,
+                    params=params,
+                    body=body,
+                    headers=headers if is_own else None,
+                    auth=self._auth if is_own else None,
+                    secrets=self._auth.secrets(),
+                )
             location = answer.headers.get("location")
             if not (300 <= answer.status < 400 and location and self._limits["redirects"]):
                 return answer

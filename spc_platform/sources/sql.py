@@ -39,6 +39,7 @@ from spc_platform.site.model import Resource
 from spc_platform.site.model import Source as SourceConfig
 from spc_platform.sources.auth import secret_from_environment
 from spc_platform.sources.base import Page
+from spc_platform.sources.figures import each_timed, timed_request
 from spc_platform.sources.http import redact
 from spc_platform.sources.resilience import STATE_FILE, Backoff, Deadline, RetriableError, StateFile, circuit_breaker, retrying
 from spc_platform.sources.rest_config import checked
@@ -134,7 +135,7 @@ class SqlSource:
             result = connection.execution_options(stream_results=True, yield_per=int(self._limits["rows"])).execute(statement)
             names = list(result.keys())
             place = names.index(query.watermark) if query.watermark in names else None
-            for number, rows in enumerate(result.partitions(), start=1):
+            for number, rows in enumerate(each_timed(result.partitions()), start=1):
                 seen = [] if place is None else [row[place] for row in rows]
                 yield Page(
                     source_id=self.config.source_id,
@@ -240,7 +241,8 @@ class SqlSource:
         from sqlalchemy.exc import DBAPIError
 
         try:
-            connection = self._engine.connect()
+            with timed_request():
+                connection = self._engine.connect()
             if self._engine.dialect.name == "postgresql":
                 connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
                 connection.exec_driver_sql(f"SET statement_timeout = {int(self._limits['statement_s'] * 1000)}")

@@ -162,6 +162,7 @@ def test_health_and_metrics_say_what_the_sources_do(collect: Callable[..., Colle
         assert samples["spc_collect_readings_total", "line1"] == 10
         assert samples["spc_collect_spool_depth", "line1"] == 10
         assert samples["spc_collect_connected", "line1"] == 1
+        assert samples["spc_source_pending_windows", "line2"] == 0
         assert samples["spc_collect_stopped", "line2"] == 1
         assert samples["spc_collect_last_observed_timestamp_seconds", "line1"] == (T0 + timedelta(seconds=9)).timestamp()
         with pytest.raises(PermanentError, match="is taken"):

@@ -4,6 +4,7 @@ import dagster as dg
 
 from spc_platform.errors import SpcError, TransientError
 from spc_platform.lake.landing import land_source
+from spc_platform.observe.metrics import refresh_textfile
 from spc_platform.orchestration.resources import WorkspaceResource
 from spc_platform.site import Site, Source
 from spc_platform.sources import open_source
@@ -31,6 +32,8 @@ def landing_asset(source: Source, site: Site) -> dg.AssetsDefinition:
             report = land_source(open_source(source, plant.settings), plant.site, plant.landing, plant.ledger)
         except SpcError as error:
             raise dg.Failure(str(error), allow_retries=isinstance(error, TransientError)) from error
+        finally:
+            refresh_textfile(plant)
         return dg.MaterializeResult(
             metadata={
                 "pages": report.pages,
