@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
 
 from spc_platform.collect.readings import tags_of
 from spc_platform.collect.service import make_connector
+from spc_platform.collect.waiting import unlanded
 from spc_platform.engine import Workspace
 from spc_platform.errors import SpcError
 from spc_platform.settings import Settings
@@ -49,6 +52,8 @@ def run_status() -> int:
             f"newest {source['newest_at']}, last success {source['last_success_at']}, "
             f"last error {source['last_error'] or 'none'}"
         )
+    for line in _spooled(plant):
+        console.print(line)
     for state in plant.source_states():
         if not state.is_reachable or state.failures:
             console.print(f"source {state.source_id}: {state.describe()}")
@@ -58,3 +63,18 @@ def run_status() -> int:
         console.print(f"  {table} {day} {check}: {description}")
     console.print(f"published: {plant.serving.current() or 'nothing yet'}")
     return 1 if pending or failing else 0
+
+
+def _spooled(plant: Workspace) -> Iterator[str]:
+    """What the collector has made durable and landing has not fetched, and the times that are known to be missing."""
+    for source in plant.site.sources:
+        if source.kind not in COLLECTED:
+            continue
+        marks = {each.name: plant.ledger.watermark(source.source_id, each.name) or "" for each in source.resources}
+        landed = {name: int(mark) for name, mark in marks.items() if mark.isdigit()}
+        waiting, gaps = unlanded(plant.settings.spool_root, source.source_id, landed)
+        if waiting:
+            each = ", ".join(f"{name} {number}" for name, number in waiting.items())
+            yield f"source {source.source_id}: {sum(waiting.values())} records wait in the spool ({each})"
+        if gaps:
+            yield f"source {source.source_id}: {gaps} gaps, times for which readings are known to be missing"
