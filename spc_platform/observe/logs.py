@@ -20,7 +20,15 @@ _SECRET_FIELD = ("password", "passwd", "secret", "token", "authorization", "api_
 _HIDDEN = "***"
 
 
-def configure_logging(settings: Settings, *, logger: str | None = None, stream: IO[str] | None = None) -> logging.Handler:
+class _StandardError(logging.StreamHandler[IO[str]]):
+    """Writes to what standard error is when a line is written: it may be replaced, and the former one closed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def configure_logging(settings: Settings, *, logger: str | None = None, stream: IO[str] | None = None) -> None:
     """Write what ``logger`` (all of them unless given) says to ``stream`` (standard error), in the form of SPC_LOG_FORMAT.
 
     Called again, it replaces what it set before.
@@ -32,6 +40,7 @@ def configure_logging(settings: Settings, *, logger: str | None = None, stream: 
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.stdlib.ExtraAdder(),
+        _without_traces_of_other_handlers,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
@@ -41,7 +50,7 @@ def configure_logging(settings: Settings, *, logger: str | None = None, stream: 
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=before, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, redaction, line]
     )
-    handler = logging.StreamHandler(stream or sys.stderr)
+    handler: logging.StreamHandler[IO[str]] = _StandardError() if stream is None else logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     handler.set_name("spc_platform")
     target = logging.getLogger(logger)
@@ -55,13 +64,20 @@ def configure_logging(settings: Settings, *, logger: str | None = None, stream: 
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    return handler
 
 
 def redaction(_: Any, __: str, event: Mapping[str, Any]) -> dict[str, Any]:
     """The event without secrets, in whatever field and however deep they lie."""
     secrets = known_secrets()
     return {redact(str(name), secrets): _without(name, value, secrets) for name, value in event.items()}
+
+
+def _without_traces_of_other_handlers(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """A handler that came first leaves its rendering on the record; these names cannot be fields of a caller."""
+    if "_record" in event:
+        for name in ("message", "asctime"):
+            event.pop(name, None)
+    return event
 
 
 def _without(name: object, value: Any, secrets: tuple[str, ...]) -> Any:

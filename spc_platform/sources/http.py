@@ -35,7 +35,7 @@ _SECRET_PATTERNS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+"), r"\1 ***"),
     (re.compile(r"\beyJ[\w-]+\.[\w-]+\.?[\w-]*"), "***"),
     (
-        re.compile(r"(?i)([\w.-]*(?:token|secret|password|passwd|api[-_]?key|signature)[\w.-]*\"?\s*[=:]\s*\"?)[^\s&\"',}]+"),
+        re.compile(r"(?i)([\w.-]*(?:token|secret|password|passwd|api[-_]?key|signature)[\w.-]*[\"']?\s*[=:]\s*[\"']?)[^\s&\"',}]+"),
         r"\1***",
     ),
     (re.compile(r"(?i)([?&](?:key|sig)=)[^\s&]+"), r"\1***"),

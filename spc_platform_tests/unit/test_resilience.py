@@ -162,6 +162,7 @@ def test_a_clock_set_back_does_not_stop_the_pace(tmp_path: Path) -> None:
         "Authorization: Bearer canary.canary",
         "Authorization: Basic canary==",
         '{"access_token": "canary", "expires_in": 5}',
+        "{'access_token': 'canary', 'expires_in': 5}",
         "client_secret=canary&grant_type=x",
         "https://blob/x?sig=canary&se=1",
         "eyJhbGciOi.canary.canary",
