@@ -9,15 +9,21 @@ from spc_platform.engine.step import Outcome, Step
 from spc_platform.engine.steps import STEPS
 from spc_platform.engine.workspace import Workspace
 from spc_platform.errors import ContractError
+from spc_platform.observe.traces import each_spanned
 
 
 def run_step(workspace: Workspace, step: Step, dates: Sequence[date]) -> Iterable[Outcome]:
     """Outcomes of one step for each date in turn; an unpartitioned step runs once. Memory is bounded by a partition."""
     for production_date in dates if step.partitioned else (None,):
-        for outcome in step.run(workspace, production_date):
+        made = step.run(workspace, production_date)
+        for outcome in each_spanned("make table", made, _told, step=step.name, production_date=str(production_date or "")):
             verdicts = [(check.name, check.passed, check.description) for check in outcome.checks]
             workspace.verdicts.record(outcome.table, production_date, verdicts)
             yield outcome
+
+
+def _told(outcome: Outcome) -> dict[str, str | int]:
+    return {"table": outcome.table, "rows": outcome.commit.rows}
 
 
 def run_range(

@@ -36,6 +36,7 @@ from spc_platform.lake.files import (
 )
 from spc_platform.lake.ledger import LandedPage, Ledger, PageOutcome
 from spc_platform.lake.record_index import NEVER, RECORDS
+from spc_platform.observe.traces import each_spanned, span
 from spc_platform.prepare.clock import ClockExchange
 from spc_platform.prepare.revisions import drop_repeats, latest_revisions
 from spc_platform.site.model import Resource, Site
@@ -229,7 +230,7 @@ def land_source(
     failures: list[SpcError] = []
     ledger.check_production_day(production_day(site))
     state = StateFile(ledger.path.parent / STATE_FILE)
-    with source_locked(landing, source_id, lock_timeout_s):
+    with span("land source", source=source_id), source_locked(landing, source_id, lock_timeout_s):
         for number, resource in enumerate(source.config.resources):
             try:
                 reports.append(_land_resource(source, resource, site, landing, ledger, checkpoint, state))
@@ -294,7 +295,7 @@ def _land_resource(
     state: StateFile,
 ) -> ResourceLanding:
     """One walk, and its figures in the shared state file, however it ends."""
-    with walking() as figures:
+    with span("land resource", source=source.config.source_id, resource=resource.name) as told, walking() as figures:
         try:
             landed = _walk(source, resource, site, landing, ledger, checkpoint, figures)
         except Exception:
@@ -303,6 +304,7 @@ def _land_resource(
             raise
         figures.end(is_success=True)
         add_figures(state, source.config.source_id, resource.name, figures)
+        told.update(pages=landed.pages, records=landed.records, new_records=landed.new_records, bytes=landed.bytes)
     return landed
 
 
@@ -322,8 +324,9 @@ def _walk(
     walk = _Walk()
     clocks: list[ClockExchange] = []
     try:
-        for page in source.walk(resource, before):
-            outcome = land_page(page, resource, site, landing, ledger, batch_id, checkpoint)
+        pages = source.walk(resource, before)
+        landed = ((page, land_page(page, resource, site, landing, ledger, batch_id, checkpoint)) for page in pages)
+        for page, outcome in each_spanned("land page", landed, _shown):
             walk.add(page, outcome)
             figures.page(len(page.body), outcome.n_records, outcome.n_new, page.received_at, outcome.newest_updated_at)
             clocks = quickest([*clocks, page.clock]) if page.clock is not None else clocks
@@ -346,6 +349,10 @@ def _walk(
         watermark=after,
         seconds=time.monotonic() - started,
     )
+
+
+def _shown(landed: tuple[Page, PageOutcome]) -> dict[str, int]:
+    return {"bytes": len(landed[0].body), "records": landed[1].n_records, "new_records": landed[1].n_new}
 
 
 def land_page(

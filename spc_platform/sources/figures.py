@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from spc_platform.observe.traces import span
+
 if TYPE_CHECKING:
     from spc_platform.sources.resilience import StateFile
 
@@ -97,7 +99,8 @@ def timed_request() -> Iterator[None]:
     """Times one request of the walk under way, whether it succeeds or not."""
     began = time.monotonic()
     try:
-        yield
+        with span("request"):
+            yield
     finally:
         figures = _CURRENT.get()
         if figures is not None:
