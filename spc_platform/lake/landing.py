@@ -1,8 +1,9 @@
 """Landing: pages of sources kept unchanged, and the raw partitions that are made from them.
 
-A page is durable, bytes first and ledger row second, before the next one is asked for; a resource's
-watermark moves only after its last page. Whatever stops a walk, the next one converges: pages that landed
-are recognised by their sha256, records by what the ledger knows of them.
+The bytes of a page are durable before the next one is asked for. Its records are decoded and entered, in one transaction,
+while the next page is on its way, and before the one after that is asked for; where a source goes on by what landing says
+of a page (``Refuser``), before the next one. A resource's watermark moves only after its last page is entered. Whatever stops
+a walk, the next one converges: pages that landed are recognised by their sha256, records by what the ledger knows of them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -20,7 +22,6 @@ import polars as pl
 import zstandard
 
 from spc_platform.contracts import LAKE_TABLES
-from spc_platform.contracts.raw import DECODED_DTYPES, EVENT_TIME, PAYLOAD
 from spc_platform.errors import ContractError, LakeError, PermanentError, SpcError, TransientError
 from spc_platform.lake.clock_log import ClockLog, quickest
 from spc_platform.lake.files import (
@@ -35,25 +36,19 @@ from spc_platform.lake.files import (
     write_durably,
 )
 from spc_platform.lake.ledger import LandedPage, Ledger, PageOutcome
-from spc_platform.lake.record_index import NEVER, RECORDS
+from spc_platform.lake.page_rows import decoded_page, effective_date, page_records, production_day, resource_of
 from spc_platform.observe.traces import each_spanned, span
 from spc_platform.prepare.clock import ClockExchange
 from spc_platform.prepare.revisions import drop_repeats, latest_revisions
 from spc_platform.site.model import Resource, Site
-from spc_platform.sources.base import Page, Source, WatermarkKeeper
-from spc_platform.sources.decode import decode
+from spc_platform.sources.base import Page, Refuser, Source, WatermarkKeeper
 from spc_platform.sources.figures import WalkFigures, add_figures, walking
 from spc_platform.sources.resilience import STATE_FILE, StateFile
 from spc_platform.sources.source_state import queue_windows, window_read
 
-OWN_PAGE = "spc window comparison: "
-"""Begins the origin of pages that comparing a window made (``window``), followed by the raw table that they belong to."""
-
 _SUFFIX = ".zst"
 _LOCK = ".lock"
 _DECODED_BYTES = 256 << 20
-_UTC = pl.Datetime("us", "UTC")
-_SEED = 22400
 
 
 class Landing:
@@ -104,7 +99,7 @@ class Landing:
         key = (page.source_id, repr(resource), page.sha256, page.origin, table)
         frame = self._decoded.pop(key, None)
         if frame is None:
-            frame = decoded_page(resource, table, self.read(page.sha256), page.origin)
+            frame = decoded_page(resource, table, self.read(page.sha256), page.origin, page.received_at)
         self._decoded[key] = frame
         size = sum(kept.estimated_size() for kept in self._decoded.values())
         while size > _DECODED_BYTES and len(self._decoded) > 1:
@@ -270,7 +265,7 @@ def raw_partition(table: str, production_date: date, site: Site, landing: Landin
     frames = []
     for page in ledger.pages(table, production_date):
         frame = landing.decoded(page, resource_of(site, page), table)
-        day = _effective_date(table, site, page.received_at)
+        day = effective_date(table, site, page.received_at)
         frames.append(
             frame.filter(day == production_date).with_columns(
                 source_id=pl.lit(page.source_id),
@@ -323,21 +318,27 @@ def _walk(
     batch_id = ledger.open_batch(source_id, resource.name)
     walk = _Walk()
     clocks: list[ClockExchange] = []
+    unread: SpcError | None = None
     try:
         pages = source.walk(resource, before)
-        landed = ((page, land_page(page, resource, site, landing, ledger, batch_id, checkpoint)) for page in pages)
+        landed = _landed(source, pages, resource, site, landing, ledger, batch_id, checkpoint)
         for page, outcome in each_spanned("land page", landed, _shown):
             walk.add(page, outcome)
             figures.page(len(page.body), outcome.n_records, outcome.n_new, page.received_at, outcome.newest_updated_at)
             clocks = quickest([*clocks, page.clock]) if page.clock is not None else clocks
     except Exception as error:
-        ledger.close_batch(batch_id, None, error=f"{type(error).__name__}: {error}"[:500])
-        raise
+        if not (isinstance(source, Refuser) and isinstance(error, PermanentError | ContractError)):
+            ledger.close_batch(batch_id, None, error=_told(error))
+            raise
+        unread = error
     ClockLog(ledger.path.parent).record(clocks)
     after = _watermark_after(source, resource, before, walk)
     checkpoint("walk:landed")
     ledger.close_batch(batch_id, after)
     checkpoint("walk:closed")
+    if unread is not None:
+        ledger.close_batch(batch_id, None, error=_told(unread))
+        raise unread
     return ResourceLanding(
         resource=resource.name,
         batch_id=batch_id,
@@ -349,6 +350,52 @@ def _walk(
         watermark=after,
         seconds=time.monotonic() - started,
     )
+
+
+def _landed(source: Source, pages: Iterator[Page], *where: Any) -> Iterator[tuple[Page, PageOutcome]]:
+    """Pages as they land, with what they brought. ``where``: as ``land_page`` takes it."""
+    if not isinstance(source, Refuser):
+        yield from _landed_overlapped(pages, *where)
+        return
+    for page in pages:
+        try:
+            yield page, land_page(page, *where)
+        except ContractError as error:
+            source.refuse(page, error)
+
+
+def _landed_overlapped(
+    pages: Iterator[Page],
+    resource: Resource,
+    site: Site,
+    landing: Landing,
+    ledger: Ledger,
+    batch_id: int,
+    checkpoint: Checkpoint,
+) -> Iterator[tuple[Page, PageOutcome]]:
+    """Each page is made durable, then entered by a thread of its own while the next one is fetched and made durable."""
+    entering: tuple[Page, Future[PageOutcome]] | None = None
+    with ThreadPoolExecutor(1, "landing") as executor:
+        try:
+            for page in pages:
+                digest = _make_durable(page, landing, checkpoint)
+                before, entering = entering, None
+                if before is not None:
+                    yield before[0], before[1].result()
+                entering = page, executor.submit(_enter, page, digest, resource, site, ledger, batch_id, checkpoint)
+        except Exception:
+            if entering is not None:
+                yield entering[0], entering[1].result()
+            raise
+        finally:
+            executor.submit(ledger.disconnect)
+        if entering is not None:
+            yield entering[0], entering[1].result()
+
+
+def _told(error: Exception) -> str:
+    """An error with its notes, as the ledger keeps it."""
+    return "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])[:500]
 
 
 def _shown(landed: tuple[Page, PageOutcome]) -> dict[str, int]:
@@ -365,8 +412,19 @@ def land_page(
     checkpoint: Checkpoint = no_checkpoint,
 ) -> PageOutcome:
     """Make a page durable and enter it. Raises ContractError when it is not of its format; it is kept all the same."""
+    digest = _make_durable(page, landing, checkpoint)
+    return _enter(page, digest, resource, site, ledger, batch_id, checkpoint)
+
+
+def _make_durable(page: Page, landing: Landing, checkpoint: Checkpoint) -> str:
     digest = landing.write(page.source_id, page.body, checkpoint)
     checkpoint("page:durable")
+    return digest
+
+
+def _enter(
+    page: Page, digest: str, resource: Resource, site: Site, ledger: Ledger, batch_id: int, checkpoint: Checkpoint
+) -> PageOutcome:
     landed = LandedPage(
         page.source_id,
         page.resource,
@@ -388,14 +446,6 @@ def land_page(
     return ledger.land_page(batch_id, landed, contents, mutable=resource.mutable, checkpoint=checkpoint)
 
 
-def page_records(resource: Resource, page: LandedPage, body: bytes, site: Site) -> dict[str, pl.DataFrame]:
-    """The records of a page per raw table, as the ledger's index takes them. Raises ContractError for another format."""
-    return {
-        table: _records(decoded_page(resource, table, body, page.origin), table, site, page.received_at)
-        for table in resource.tables
-    }
-
-
 def _watermark_after(source: Source, resource: Resource, before: str | None, walk: _Walk) -> str | None:
     """Where the next walk begins: what the source says, else for REST the newest credible update, else the last position."""
     if isinstance(source, WatermarkKeeper):
@@ -406,86 +456,6 @@ def _watermark_after(source: Source, resource: Resource, before: str | None, wal
         return None
     after = walk.newest.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     return max(after, before or "")
-
-
-def decoded_page(resource: Resource, table: str, body: bytes, origin: str) -> pl.DataFrame:
-    """The rows of a page of the source, or of one that comparing a window made."""
-    if not origin.startswith(OWN_PAGE):
-        return _with_identity(decode(resource, table, body, origin))
-    schema = own_page_schema(table)
-    kept = DECODED_DTYPES | {"decode_note": pl.String} | {column.name: column.dtype for column in PAYLOAD[table]}
-    rows = pl.read_ndjson(body, schema=schema) if origin == f"{OWN_PAGE}{table}" else pl.DataFrame(schema=schema)
-    return rows.select(pl.col(name).cast(dtype) for name, dtype in kept.items())
-
-
-def own_page_schema(table: str) -> dict[str, Any]:
-    """Columns of a page of our own making, with times as microseconds since 1970."""
-    dtypes = DECODED_DTYPES | {"decode_note": pl.String} | {column.name: column.dtype for column in PAYLOAD[table]}
-    return {name: pl.Int64 if dtype == _UTC else dtype for name, dtype in dtypes.items()}
-
-
-def typed_records(resource: Resource, table: str, page: Page, site: Site) -> pl.DataFrame:
-    """The rows of a page with their production dates."""
-    frame = decoded_page(resource, table, page.body, page.origin)
-    return frame.with_columns(production_date=_effective_date(table, site, page.received_at))
-
-
-def _with_identity(frame: pl.DataFrame) -> pl.DataFrame:
-    """Decoded records with revision and deletion filled: what the source leaves out is revision 0, not deleted."""
-    return frame.with_columns(pl.col("revision").fill_null(0), pl.col("is_deleted").fill_null(value=False))
-
-
-def _effective_at(table: str, received_at: datetime) -> pl.Expr:
-    received = pl.lit(received_at.astimezone(UTC), _UTC)
-    return pl.coalesce(EVENT_TIME[table], "updated_at", received)
-
-
-def _effective_date(table: str, site: Site, received_at: datetime) -> pl.Expr:
-    """Production date of the event; where its time is unreadable, of the update, else of the receipt."""
-    return site.production_date(_effective_at(table, received_at))
-
-
-def _records(frame: pl.DataFrame, table: str, site: Site, received_at: datetime) -> pl.DataFrame:
-    """The page's records as the ledger's index takes them.
-
-    The content hash covers all decoded columns but the row's place in its page. It is stable within one
-    polars version; after an upgrade, records of the overlap count as new once, which changes no row.
-    """
-    if frame.height and frame["record_id"].has_nulls():
-        raise ContractError(
-            f"decoding gave {table} records without record_id; every record needs one to be told from the others"
-        )
-    content = frame.select(sorted(set(frame.columns) - {"page_row", "decode_note"}))
-    return frame.select(
-        "record_id",
-        "revision",
-        content.hash_rows(seed=_SEED).reinterpret(signed=True).alias("content_hash"),
-        pl.col("updated_at").cast(_UTC).cast(pl.Int64).fill_null(NEVER),
-        _effective_at(table, received_at).cast(_UTC).cast(pl.Int64).alias("event_at"),
-        _effective_date(table, site, received_at).cast(pl.Int32).alias("production_date"),
-    ).cast(RECORDS)
-
-
-def production_day(site: Site) -> str:
-    """What a production day of the site is, as the ledger remembers it."""
-    return f"{site.zone} from {site.day_start:%H:%M}"
-
-
-def resource_of(site: Site, page: LandedPage) -> Resource:
-    """The resource that gave a landed page. Raises LakeError when the site no longer declares it."""
-    try:
-        resources: Iterator[Resource] = iter(site.source(page.source_id).resources)
-    except KeyError:
-        resources = iter(())
-    for resource in resources:
-        if resource.name == page.resource:
-            return resource
-    raise LakeError(
-        f"landed page {page.sha256} came from source {page.source_id!r}, resource {page.resource!r}, which site "
-        f"{site.site_id!r} no longer declares, so it cannot be decoded; "
-        "declare it again in the site's sources (polling may stay off)",
-        code="SPC-505",
-    )
 
 
 def _body(path: Path, size: int) -> bytes | None:

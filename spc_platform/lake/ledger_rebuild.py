@@ -17,9 +17,10 @@ from pathlib import Path
 from spc_platform.errors import ContractError
 from spc_platform.lake import ledger_schema
 from spc_platform.lake.files import Checkpoint, no_checkpoint
-from spc_platform.lake.landing import Landing, page_records, production_day, resource_of, source_locked
+from spc_platform.lake.landing import Landing, source_locked
 from spc_platform.lake.ledger import LandedPage, Ledger
 from spc_platform.lake.ledger_pages import EPOCH, as_date, enter_records, newest_time
+from spc_platform.lake.page_rows import page_records, production_day, resource_of
 from spc_platform.site.model import Site
 
 _DERIVED = ("page_date", "page", "stream", "change", "record", "superseded", "page_hashes")

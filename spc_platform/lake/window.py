@@ -15,9 +15,9 @@ import polars as pl
 
 from spc_platform.contracts.raw import DECODED_DTYPES, PAYLOAD
 from spc_platform.errors import SpcError
-from spc_platform.lake.landing import OWN_PAGE, Landing, land_page, own_page_schema, source_locked
-from spc_platform.lake.landing import typed_records as typed
+from spc_platform.lake.landing import Landing, land_page, source_locked
 from spc_platform.lake.ledger import Ledger
+from spc_platform.lake.page_rows import OWN_PAGE, own_page_schema, typed_records
 from spc_platform.site.model import Resource, Site
 from spc_platform.sources.base import Page, Source, WindowReader
 
@@ -55,7 +55,7 @@ def read_window(
             read.new_records += outcome.n_new
             read.touched.update(outcome.touched)
             for table in resource.tables:
-                read.rows.setdefault(table, []).append(typed(resource, table, page, site))
+                read.rows.setdefault(table, []).append(typed_records(resource, table, page, site))
     return read
 
 
