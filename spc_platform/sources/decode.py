@@ -40,7 +40,33 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
     ``contracts.raw.PAYLOAD[table]`` with their dtypes, and decode_note, which says what was assumed (``local_time``);
     all nullable. A record that cannot be read in full is a row with ``decode_error``, never an exception. Raises SiteError when
     the resource does not feed the table and ContractError when the page as a whole is not of its format.
+
+    Formats of ``DROPPED`` are parsed in a process of their own (``sandbox``), the first time and every time after.
     """
+    _check(resource, table)
+    if resource.format in DROPPED:
+        from spc_platform.sources.sandbox import SANDBOX
+
+        return SANDBOX.decode(resource, table, body, origin)
+    return decode_here(resource, table, body, origin)
+
+
+def decode_here(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.DataFrame:
+    """As ``decode``, in this process."""
+    _check(resource, table)
+    reader: Callable[[Resource, str, bytes, str], pl.DataFrame] = import_module(DECODERS[resource.format]).decode
+    rows = reader(resource, table, body, _VERSION.sub("", origin))
+    return rows if "decode_note" in rows.columns else rows.with_columns(decode_note=pl.lit(None, pl.String))
+
+
+def warm() -> None:
+    """Import the parsers of ``DROPPED``, so that the first page does not wait for them."""
+    for name in sorted({DECODERS[form] for form in DROPPED}):
+        import_module(name)
+    pl.DataFrame({"a": ["1"]}).select(pl.col("a").cast(pl.Float64)).sort("a")
+
+
+def _check(resource: Resource, table: str) -> None:
     if table not in PAYLOAD or table not in resource.tables:
         raise SiteError(
             f"resource {resource.name!r} feeds {', '.join(resource.tables) or 'no table'}, not {table!r}; "
@@ -48,6 +74,3 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
         )
     if resource.format not in DECODERS:
         raise SiteError(f"resource {resource.name!r}: unknown format {resource.format!r}; known: {', '.join(sorted(DECODERS))}")
-    reader: Callable[[Resource, str, bytes, str], pl.DataFrame] = import_module(DECODERS[resource.format]).decode
-    rows = reader(resource, table, body, _VERSION.sub("", origin))
-    return rows if "decode_note" in rows.columns else rows.with_columns(decode_note=pl.lit(None, pl.String))

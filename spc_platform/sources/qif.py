@@ -23,6 +23,9 @@ from spc_platform.sources.local_time import place
 UCUM = {"mm": "mm", "degree": "deg", "inch": "in", "m": "m", "radian": "rad"}
 """Names of units in QIF files -> UCUM."""
 
+MAX_DEPTH = 64
+"""Most elements within each other; QIF documents have about a dozen."""
+
 _NS = "{http://qifstandards.org/xsd/qif2}"
 _SCHEMA = DECODED_DTYPES | {column.name: column.dtype for column in MEASUREMENT_PAYLOAD}
 
@@ -73,6 +76,8 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
         root = fromstring(body, forbid_dtd=True)
     except (ParseError, DefusedXmlException) as error:
         return _unreadable(body, f"page:NOT_XML ({type(error).__name__})")
+    if _nests_deeper(root, MAX_DEPTH):
+        return _unreadable(body, f"page:NESTS_DEEPER_THAN_{MAX_DEPTH}")
     if root.tag != f"{_NS}QIFDocument":
         return _unreadable(body, f"page:NOT_QIF (root element {root.tag[:80]})")
     pseudo = str(resource.options.get("serial_characteristic", "")).replace(" ", "_") or None
@@ -109,6 +114,15 @@ def specifications(body: bytes, prefix: str = "") -> pl.DataFrame:
         break
     schema = {"characteristic_id": pl.String, "kind": pl.String, "lsl": pl.Float64, "target": pl.Float64, "usl": pl.Float64}
     return pl.DataFrame(list(rows.values()), schema=schema)
+
+
+def _nests_deeper(root: Element, depth: int) -> bool:
+    level = [root]
+    for _ in range(depth):
+        level = [child for element in level for child in element]
+        if not level:
+            return False
+    return True
 
 
 def _limits(definition: Element, nominal: Element) -> dict[str, float | None]:

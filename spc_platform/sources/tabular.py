@@ -92,7 +92,7 @@ def _cells(resource: Resource, body: bytes, origin: str) -> pl.DataFrame:
             frame.columns = [name if names.index(name) == index else f"{name}_{index}" for index, name in enumerate(names)]
         else:
             frame = _csv(body, header_row, str(options.get("separator", ",")))
-    except (_UnreadableError, ContractError):
+    except (_UnreadableError, ContractError, MemoryError):
         raise
     except Exception as error:  # each reader has its own family of errors; all mean that the page is no table
         raise _UnreadableError(f"page:NOT_{resource.format.upper()} ({type(error).__name__}: {str(error)[:160]})") from error

@@ -19,6 +19,17 @@ _PLACE = re.compile(rb'\br="([A-Z]+[0-9]+)"')
 _VALUE = re.compile(rb"<v>([^<]*)</v>")
 
 
+MAX_UNPACKED_BYTES = 1 << 30
+"""Most bytes to which the members of a workbook may unpack."""
+MAX_RATIO = 500
+"""Most times that a workbook above ``FREE_BYTES`` may grow by unpacking."""
+FREE_BYTES = 64 << 20
+
+
+class TooLargeError(ValueError):
+    """The workbook unpacks to more than is read; the text has the figures."""
+
+
 class NoSheetError(ValueError):
     """The workbook has no sheet of that name; the text names those that it has."""
 
@@ -38,11 +49,13 @@ class Sheet:
 def read_sheet(body: bytes, sheet: str | int | None = None) -> Sheet:
     """The cells of a sheet: by its name, by its place (from 0), or the first.
 
-    Raises ``NoSheetError``, ``zipfile.BadZipFile`` where the bytes are no workbook, and the reader's own errors.
+    Raises ``NoSheetError``, ``TooLargeError``, ``zipfile.BadZipFile`` where the bytes are no workbook, and the errors of the
+    reader.
 
     The reader writes numbers with fewer digits than they have when it turns them into text, and passes over failed formulas
     as if the cell were empty: the first is mended by reading the numbers as well, the second by marking such cells as text.
     """
+    check_size(body)
     book = fastexcel.read_excel(body)
     if isinstance(sheet, str) and sheet not in book.sheet_names:
         raise NoSheetError(f"there is no sheet {sheet!r}; its sheets are {', '.join(map(repr, book.sheet_names))}")
@@ -58,6 +71,16 @@ def read_sheet(body: bytes, sheet: str | int | None = None) -> Sheet:
     texts = book.load_sheet(name, header_row=None, dtypes="string").to_polars()
     floats = book.load_sheet(name, header_row=None, dtypes="float").to_polars()
     return Sheet(name, pl.DataFrame([_exact(texts[column], floats[column]) for column in texts.columns]), failed)
+
+
+def check_size(body: bytes) -> None:
+    """Raise ``TooLargeError`` for an archive that says that it unpacks to too much; what lies about it meets other bounds."""
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > MAX_UNPACKED_BYTES or (unpacked > FREE_BYTES and unpacked > MAX_RATIO * len(body)):
+        raise TooLargeError(
+            f"{len(body)} bytes unpack to {unpacked}; at most {MAX_UNPACKED_BYTES} and {MAX_RATIO} times as much"
+        )
 
 
 def _exact(texts: pl.Series, floats: pl.Series) -> pl.Series:

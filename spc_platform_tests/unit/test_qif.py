@@ -194,3 +194,9 @@ def test_other_tables_and_other_files_are_refused() -> None:
         decode(resource(), "raw_telemetry", TWO_PARTS)
     with pytest.raises(ContractError, match="not a QIF file"):
         specifications(b"<half")
+
+
+def test_a_document_that_nests_too_deep_is_refused_as_a_whole() -> None:
+    deep = 100_000
+    body = b"<a>" * deep + b"</a>" * deep
+    assert decode(resource(), "raw_measurement", body)["decode_error"].to_list() == ["page:NESTS_DEEPER_THAN_64"]

@@ -261,3 +261,11 @@ def test_a_parquet_file_that_unpacks_to_too_much_is_not_read() -> None:
     pl.DataFrame({"result": [0.0] * 10_000}).write_parquet(body)
     with pytest.raises(TooLargeError, match="more than 1000"):
         parquet_cells(body.getvalue(), limit=1000)
+
+
+def test_a_workbook_that_unpacks_to_far_more_than_it_is_is_not_unpacked() -> None:
+    bomb = io.BytesIO()
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", b" " * (100 << 20))
+    rows = decode(resource(FIELDS, "xlsx"), "raw_measurement", bomb.getvalue())
+    assert rows["decode_error"][0].startswith("page:NOT_XLSX (TooLargeError: ")
