@@ -11,6 +11,7 @@ import polars as pl
 from spc_platform.contracts.raw import PAYLOAD
 from spc_platform.errors import SiteError
 from spc_platform.site.model import Resource
+from spc_platform.sources.time_bounds import without_impossible_instants
 
 _VERSION = re.compile(r"#\d+$")
 """What the files source puts behind the name of a file that was written anew."""
@@ -56,7 +57,8 @@ def decode_here(resource: Resource, table: str, body: bytes, origin: str = "") -
     _check(resource, table)
     reader: Callable[[Resource, str, bytes, str], pl.DataFrame] = import_module(DECODERS[resource.format]).decode
     rows = reader(resource, table, body, _VERSION.sub("", origin))
-    return rows if "decode_note" in rows.columns else rows.with_columns(decode_note=pl.lit(None, pl.String))
+    rows = rows if "decode_note" in rows.columns else rows.with_columns(decode_note=pl.lit(None, pl.String))
+    return without_impossible_instants(rows, table)
 
 
 def warm() -> None:
