@@ -13,8 +13,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from contextvars import copy_context
+from datetime import UTC, date
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from spc_platform.lake.files import (
     sha256,
     write_durably,
 )
+from spc_platform.lake.landing_report import LandingReport, ResourceLanding, WalkSums
 from spc_platform.lake.ledger import LandedPage, Ledger, PageOutcome
 from spc_platform.lake.page_rows import decoded_page, effective_date, page_records, production_day, resource_of
 from spc_platform.observe.traces import each_spanned, span
@@ -45,6 +46,8 @@ from spc_platform.sources.base import Page, Refuser, Source, WatermarkKeeper
 from spc_platform.sources.figures import WalkFigures, add_figures, walking
 from spc_platform.sources.resilience import STATE_FILE, StateFile
 from spc_platform.sources.source_state import queue_windows, window_read
+
+__all__ = ["Landing", "LandingReport", "ResourceLanding", "land_page", "land_source", "raw_partition", "source_locked"]
 
 _SUFFIX = ".zst"
 _LOCK = ".lock"
@@ -127,82 +130,6 @@ class Landing:
             return False
         path.unlink()
         return True
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceLanding:
-    """What one walk over one resource brought. ``new_records`` were not known before in this revision."""
-
-    resource: str
-    batch_id: int
-    pages: int
-    records: int
-    new_records: int
-    bytes: int
-    touched: tuple[date, ...]
-    watermark: str | None
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class LandingReport:
-    """What landing a source brought, in sum and per resource."""
-
-    source_id: str
-    resources: tuple[ResourceLanding, ...]
-
-    @property
-    def batch_id(self) -> int:
-        """The newest batch; each resource has its own."""
-        return max((resource.batch_id for resource in self.resources), default=0)
-
-    @property
-    def pages(self) -> int:
-        return sum(resource.pages for resource in self.resources)
-
-    @property
-    def records(self) -> int:
-        return sum(resource.records for resource in self.resources)
-
-    @property
-    def new_records(self) -> int:
-        return sum(resource.new_records for resource in self.resources)
-
-    @property
-    def bytes(self) -> int:
-        return sum(resource.bytes for resource in self.resources)
-
-    @property
-    def seconds(self) -> float:
-        return sum(resource.seconds for resource in self.resources)
-
-    @property
-    def touched(self) -> tuple[date, ...]:
-        """Production dates whose raw rows changed, oldest first."""
-        return tuple(sorted({day for resource in self.resources for day in resource.touched}))
-
-
-@dataclass
-class _Walk:
-    """Running sums of one walk."""
-
-    pages: int = 0
-    records: int = 0
-    new_records: int = 0
-    bytes: int = 0
-    touched: set[date] = field(default_factory=set)
-    newest: datetime | None = None
-    position: str | None = None
-
-    def add(self, page: Page, outcome: PageOutcome) -> None:
-        self.pages += 1
-        self.records += outcome.n_records
-        self.new_records += outcome.n_new
-        self.bytes += len(page.body)
-        self.touched.update(outcome.touched)
-        self.position = page.position or self.position
-        if outcome.newest_updated_at is not None:
-            self.newest = max(outcome.newest_updated_at, self.newest or outcome.newest_updated_at)
 
 
 def land_source(
@@ -316,7 +243,7 @@ def _walk(
     started = time.monotonic()
     before = ledger.watermark(source_id, resource.name)
     batch_id = ledger.open_batch(source_id, resource.name)
-    walk = _Walk()
+    walk = WalkSums()
     clocks: list[ClockExchange] = []
     unread: SpcError | None = None
     try:
@@ -382,7 +309,10 @@ def _landed_overlapped(
                 before, entering = entering, None
                 if before is not None:
                     yield before[0], before[1].result()
-                entering = page, executor.submit(_enter, page, digest, resource, site, ledger, batch_id, checkpoint)
+                entering = (
+                    page,
+                    executor.submit(copy_context().run, _enter, page, digest, resource, site, ledger, batch_id, checkpoint),
+                )
         except Exception:
             if entering is not None:
                 yield entering[0], entering[1].result()
@@ -446,7 +376,7 @@ def _enter(
     return ledger.land_page(batch_id, landed, contents, mutable=resource.mutable, checkpoint=checkpoint)
 
 
-def _watermark_after(source: Source, resource: Resource, before: str | None, walk: _Walk) -> str | None:
+def _watermark_after(source: Source, resource: Resource, before: str | None, walk: WalkSums) -> str | None:
     """Where the next walk begins: what the source says, else for REST the newest credible update, else the last position."""
     if isinstance(source, WatermarkKeeper):
         return source.next_watermark(resource)

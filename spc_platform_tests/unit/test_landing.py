@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from itertools import permutations
@@ -20,6 +20,7 @@ from spc_platform.lake.ledger import Ledger
 from spc_platform.settings import Settings
 from spc_platform.site.model import Resource, Site
 from spc_platform.site.model import Source as SourceConfig
+from spc_platform.sources.base import Page
 from spc_platform.sources.files import FileSource
 from spc_platform_tests.unit.lake_plant import (
     CONFIG,
@@ -105,6 +106,50 @@ def test_an_error_in_mid_walk_keeps_landed_pages_and_leaves_the_watermark(plant:
     assert plant.ledger.watermark("mes", "measurements") == "2026-03-02T08:00:00.000000Z"
     assert plant.raw(TUESDAY)["record_id"].to_list() == ["b"]
     assert "503 for too long" in plant.ledger.status()["last_error"][0]
+
+
+class _Overseen(ScriptedSource):
+    """Notes at each request which of the pages before it have their bytes on disk, and which are entered."""
+
+    def __init__(self, plant: Plant, bodies: list[bytes | Exception]) -> None:
+        super().__init__({"measurements": bodies}, replace(CONFIG, resources=(MEASUREMENTS,)))
+        self.plant, self.bodies = plant, bodies
+        self.durable: list[int] = []
+        self.entered: list[int] = []
+
+    def walk(self, resource: Resource, watermark: str | None) -> Iterator[Page]:
+        pages = super().walk(resource, watermark)
+        while True:
+            digests = [sha256(said) for said in self.bodies if isinstance(said, bytes)]
+            self.durable.append(sum(self.plant.landing.path("mes", digest).exists() for digest in digests))
+            self.entered.append(sum(bool(self.plant.ledger.sources_of(digest)) for digest in digests))
+            page = next(pages, None)
+            if page is None:
+                return
+            yield page
+
+
+def test_a_page_is_durable_before_the_next_request_and_entered_before_the_one_after(plant: Plant) -> None:
+    source = _Overseen(plant, [body(measurement(f"m{n}", at(MONDAY, 8 + n))) for n in range(5)])
+    land_source(source, SITE, plant.landing, plant.ledger)
+    assert source.durable == [0, 1, 2, 3, 4, 5]
+    assert all(entered >= asked - 1 for asked, entered in enumerate(source.entered))
+    assert plant.ledger.status()["pages"].to_list() == [5]
+
+
+def test_an_unreadable_page_ends_the_walk_and_the_page_fetched_meanwhile_lands_with_the_next(plant: Plant) -> None:
+    good, after = body(measurement("m1", at(MONDAY, 8))), body(measurement("m2", at(TUESDAY, 8)))
+    with pytest.raises(ContractError):
+        plant.land(good, b"[]", after)
+    assert plant.pending_dates() == [MONDAY]
+    assert plant.land(good, after).new_records == 1
+    assert plant.pending_dates() == [MONDAY, TUESDAY]
+
+
+def test_a_page_is_entered_although_the_request_behind_it_fails(plant: Plant) -> None:
+    with pytest.raises(TransientError):
+        plant.land(body(measurement("m1", at(MONDAY, 8))), TransientError("away"))
+    assert plant.pending_dates() == [MONDAY]
 
 
 def test_a_permanent_failure_of_one_resource_does_not_keep_the_others_from_landing(plant: Plant) -> None:
