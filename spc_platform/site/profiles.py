@@ -34,7 +34,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "resource": {
             "records": "value",
             "fields": {"record_id": "Id", "updated_at": "ModifiedAt"},
-            "options": {"params": {"$orderby": "ModifiedAt,Id"}, "deleted": {"path": "@removed"}},
+            "options": {"params": {"$orderby": "ModifiedAt,Id"}, "deleted": {"path": "@removed", "id": ["@id", "@odata.id"]}},
         },
     },
     "tulip_tables": {
@@ -46,6 +46,8 @@ PROFILES: dict[str, dict[str, Any]] = {
             "since_template": '[{"field":"_updatedAt","functionType":"greaterThanOrEqual","arg":"{since}"}]',
             "time_format": "iso_ms",
             "page_size": 100,
+            # Without, a walk over a table that is written to faster than it is asked would never end.
+            "stop": "short",
             "server_time": "",
         },
         "limits": {"requests_per_s": 40},

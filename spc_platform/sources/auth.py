@@ -22,6 +22,7 @@ from requests.auth import AuthBase, HTTPBasicAuth
 
 from spc_platform.errors import PermanentError, SiteError
 from spc_platform.sources.http import Answer, Transport, origin, redact, remember_secret
+from spc_platform.sources.json_records import find
 from spc_platform.sources.resilience import Deadline, RetriableError
 
 
@@ -271,7 +272,7 @@ def _said(answer: Answer, token_field: str) -> tuple[str, float, str] | None:
     try:
         said = msgspec.json.decode(answer.body)
         life = float(said.get("expires_in") or 3600.0)
-        access = said.get(token_field)
+        access = find(said, token_field)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError, TypeError, ValueError):
         return None
     refresh = said.get("refresh_token")

@@ -13,7 +13,8 @@ array of arrays, named by ``columns``; ``columns``: an object of arrays of equal
 ``types = {}``: column -> ``decimal``, ``decimal_comma`` (numbers as text), ``epoch_s``, ``epoch_ms``, ``epoch_us``,
 ``epoch_ns``, ``odata_v2``, a pattern with ``%`` (instants), or ``instant`` (a whole number from an ISO instant).
 ``linear = {}``: column -> [factor, summand]. ``deleted = {}``: ``path`` and the ``values`` there that mean deleted; without
-values whatever is there. A deletion that states no revision is final.
+values whatever is there. A deletion that states no revision is final. ``id``: paths that name a deleted record which has no
+identity of its own, first found counts; of an OData address such as ``Results(7)`` the key in its parentheses is taken.
 ``quality = []``: tables of ``path``, ``good`` or ``bad`` values, ``reason``, ``column``: a value that is not good is
 landed as null with that reason. Without ``good`` and ``bad`` whatever stands there is bad. ``named = true`` adds the
 source's word to the reason: ``value:BAD_QUALITY_BADSENSORFAILURE``.
@@ -35,6 +36,7 @@ import polars as pl
 from spc_platform.errors import SiteError
 from spc_platform.site.files import did_you_mean
 from spc_platform.site.model import Resource
+from spc_platform.sources.entity_key import named_when_deleted
 from spc_platform.sources.json_names import DOUBLED, is_doubled
 
 LAYOUTS = ("records", "keyed", "rows", "columns")
@@ -57,6 +59,7 @@ SHAPE: dict[str, Any] = {
 NUMBERS = ("decimal", "decimal_comma")
 EPOCHS = {"epoch_s": 1_000_000.0, "epoch_ms": 1_000.0, "epoch_us": 1.0, "epoch_ns": 0.001}
 TYPES = (*NUMBERS, *EPOCHS, "odata_v2", "instant")
+DELETED = ("path", "values", "id")
 QUALITY = {"path": "quality", "good": None, "bad": None, "reason": "BAD_QUALITY", "column": "value", "named": False}
 MOST_OF_A_WORD = 40
 """Characters of a source's own word that a reason takes up."""
@@ -132,8 +135,10 @@ class Shape:
             if not (isinstance(pair, list) and len(pair) == 2 and all(type(each) in (int, float) for each in pair)):
                 raise self._wrong("linear", f"gives {column} {pair!r}; write [factor, summand]")
         for key in o["deleted"]:
-            if key not in ("path", "values"):
-                raise self._wrong("deleted", f"has an unknown key {key!r}; {did_you_mean(key, ('path', 'values'))}")
+            if key not in DELETED:
+                raise self._wrong("deleted", f"has an unknown key {key!r}; {did_you_mean(key, DELETED)}")
+        if not isinstance(o["deleted"].get("id", []), list):
+            raise self._wrong("deleted", f"has id = {o['deleted']['id']!r}; write a list of paths")
         if o["layout"] == "rows" and not o["columns"]:
             raise self._wrong("columns", "is empty; name the cells of a row, or where the page does")
 
@@ -192,7 +197,11 @@ class Shape:
         if o["key"]:
             getters["record_id"] = _joined([_getter(path) for path in o["key"]])
         if o["deleted"]:
-            getters["is_deleted"] = _deleted(_getter(o["deleted"].get("path", "@removed")), o["deleted"].get("values"))
+            is_deleted = _deleted(_getter(o["deleted"].get("path", "@removed")), o["deleted"].get("values"))
+            getters["is_deleted"] = is_deleted
+            if o["deleted"].get("id") and "record_id" in getters:
+                named = [_getter(path) for path in o["deleted"]["id"]]
+                getters["record_id"] = named_when_deleted(getters["record_id"], is_deleted, named)
         for number, rule in enumerate(self._quality):
             getters[f"@quality{number}"] = _getter(rule["path"])
         return list(getters.items())

@@ -11,6 +11,7 @@ import pytest
 
 from spc_platform.errors import ContractError, SiteError
 from spc_platform.site.model import Resource
+from spc_platform.site.profiles import PROFILES
 from spc_platform.sources.decode import decode
 from spc_platform.sources.json_names import duplicated
 from spc_platform.sources.json_shape import FINAL
@@ -128,6 +129,33 @@ def test_null_tokens_scaling_words_and_constants() -> None:
     assert one({"value": 212}, linear={"value": [0.5, -6.0]})["value"] == 100.0
     assert one({"unit": "Grad"}, maps={"unit": {"Grad": "degC"}})["unit"] == "degC"
     assert one({"unit": None}, constants={"unit": "bar"})["unit"] == "bar"
+
+
+@pytest.mark.parametrize(
+    ("removed", "identity"),
+    [
+        ({"@id": "https://mes.example/odata/Results(4f1c-77)"}, "4f1c-77"),
+        ({"@odata.id": "Results('O''Hara%20%282%29')"}, "O'Hara (2)"),
+        ({"@id": "Results(Plant='P1',No=7)"}, "P1|7"),
+        ({"@id": "Results(4)", "ResultId": "5"}, "5"),
+    ],
+)
+def test_a_removed_entity_is_known_by_its_address(removed: dict[str, Any], identity: str) -> None:
+    """OData 4.01 lets a service name what it removed by ``@id`` alone."""
+    deleted = PROFILES["odata_v4"]["resource"]["options"]["deleted"]
+    fields = {"record_id": "ResultId"}
+    gone = one({"@removed": {"reason": "deleted"}, **removed}, fields, deleted=deleted)
+    assert (gone["record_id"], gone["is_deleted"], gone["decode_error"]) == (identity, True, None)
+    stays = one({"@id": "Results(4)"}, fields, deleted=deleted)
+    assert stays["decode_error"] == "record_id:MISSING", "what is not deleted says itself what it is"
+
+
+def test_a_deletion_in_the_manner_of_odata_4_0_names_its_id() -> None:
+    said = {"@odata.context": "$metadata#Results/$deletedEntity", "id": "Results(12)", "reason": "deleted"}
+    gone = one(said, {"record_id": "ResultId"}, deleted={"path": "reason", "id": ["id"]})
+    assert (gone["record_id"], gone["is_deleted"]) == ("12", True)
+    with pytest.raises(SiteError, match="list of paths"):
+        one(said, deleted={"path": "reason", "id": "id"})
 
 
 def test_a_deletion_that_names_no_revision_is_final() -> None:

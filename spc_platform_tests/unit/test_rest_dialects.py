@@ -134,6 +134,25 @@ def test_keyset_goes_on_by_the_last_record_also_through_ties(tmp_path: Path) -> 
         assert len(mes.asked) < 20
 
 
+def test_a_tulip_table_that_is_written_to_with_every_request_is_read_to_an_end(tmp_path: Path) -> None:
+    """By the empty page alone the walk would chase the table's end for ever, and its watermark would never move."""
+    whole = [record(number, updated_at=f"2026-11-02T06:00:{number // 20:02d}.{number % 20:03d}Z") for number in range(250)]
+
+    def reply(request: Request) -> bytes:
+        number = len(whole)
+        whole.append(record(number, updated_at=f"2026-11-02T07:00:00.{number:03d}Z"))
+        filters = json.loads(request.query.get("filters", "[]"))
+        behind = [each for each in whole if all(each["updated_at"] >= one["arg"] for one in filters)]
+        start = int(request.query.get("offset", 0))
+        return answer({"data": behind[start : start + 100]})
+
+    with serving(reply) as mes:
+        paging = PROFILES["tulip_tables"]["pagination"] | {"mark": "updated_at"}
+        opened = source(mes.url, tmp_path, paging, limits={"max_pages": 50})
+        assert {f"M{number}" for number in range(250)} <= {*ids(opened)}
+        assert len(mes.asked) < 6
+
+
 def test_link_headers_are_followed_and_hostile_ones_refused(tmp_path: Path) -> None:
     links = iter(['</api/m?p=2>; rel="next", </api/m?p=9>; rel="last"', '<http://127.0.0.2:1/api>; rel="next"'])
     with serving(lambda request: answer({"data": ALL[:1]}, Link=next(links))) as mes:
@@ -208,7 +227,7 @@ def test_tokens_outlive_a_poll_and_a_password_s_refresh_token_is_used(
         if request.path == "/login":
             asked.append(parse_qs(request.body))
             number = len(asked)
-            return answer({"jwt": f"canary-T{number}", "expires_in": "3600", "refresh_token": f"canary-R{number}"})
+            return answer({"session": {"jwt": f"canary-T{number}"}, "expires_in": "3600", "refresh_token": f"canary-R{number}"})
         ok = request.headers["authorization"] == f"Bearer canary-T{len(asked)}" and (
             len(asked) > 1 or "again" not in request.query
         )
@@ -217,7 +236,7 @@ def test_tokens_outlive_a_poll_and_a_password_s_refresh_token_is_used(
     auth = {
         "kind": "oauth2_password",
         "token_path": "/login",
-        "token_field": "jwt",
+        "token_field": "session.jwt",
         "token_params": {"audience": "plant"},
         "user_env": "PLANT_USER",
         "secret_env": "PLANT_SECRET",
