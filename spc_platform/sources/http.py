@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import json
 import re
 import socket
 import time
@@ -16,9 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, quote_plus, unquote, urljoin, urlsplit
 
 import requests
 import urllib3
@@ -35,7 +37,9 @@ _SECRET_PATTERNS = (
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+"), r"\1 ***"),
     (re.compile(r"\beyJ[\w-]+\.[\w-]+\.?[\w-]*"), "***"),
     (
-        re.compile(r"(?i)([\w.-]*(?:token|secret|password|passwd|api[-_]?key|signature)[\w.-]*[\"']?\s*[=:]\s*[\"']?)[^\s&\"',}]+"),
+        re.compile(
+            r"(?i)([\w.-]*(?:token|secret|password|passwd|api[-_]?key|signature)[\w.-]*[\"']?\s*[=:]\s*[\"']?)[^\s&\"',}]+"
+        ),
         r"\1***",
     ),
     (re.compile(r"(?i)([?&](?:key|sig)=)[^\s&]+"), r"\1***"),
@@ -57,6 +61,13 @@ def known_secrets() -> tuple[str, ...]:
     return tuple(sorted(_KNOWN, key=len, reverse=True))
 
 
+@lru_cache(maxsize=256)
+def _forms(secret: str) -> tuple[str, ...]:
+    """A secret as it stands in plain text, in a URL, in a form and in JSON."""
+    forms = {secret, quote(secret, safe=""), quote(secret), quote_plus(secret), json.dumps(secret)[1:-1]} if secret else set()
+    return tuple(sorted(forms, key=len, reverse=True))
+
+
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """The text without the given secrets and without anything that looks like one.
 
@@ -64,8 +75,8 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     'GET https://***@mes/api?api_key=***&limit=5 Authorization: Bearer ***'
     """
     for secret in secrets:
-        if secret:
-            text = text.replace(secret, "***")
+        for form in _forms(secret):
+            text = text.replace(form, "***")
     for pattern, replacement in _SECRET_PATTERNS:
         text = pattern.sub(replacement, text)
     return text

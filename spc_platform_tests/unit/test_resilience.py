@@ -173,6 +173,11 @@ def test_secrets_are_redacted(text: str) -> None:
     assert "canary" not in redact(text, ["c4n4ry itself canary"])
 
 
+@pytest.mark.parametrize("text", ["GET /a?cursor=c4n%2Fry+%2B1", "GET /a?cursor=c4n/ry%20%2B1", "c4n%2Fry%20%2B1", "c4n/ry +1"])
+def test_a_secret_is_hidden_in_a_url_too(text: str) -> None:
+    assert "c4n" not in redact(text, ["c4n/ry +1"])
+
+
 def test_ordinary_text_survives_redaction() -> None:
     text = "GET https://mes/api/v1/measurements?updated_since=2026-11-02T06:00:00Z&cursor=abc&limit=5: status 503"
     assert redact(text) == text
