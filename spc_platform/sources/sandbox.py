@@ -94,6 +94,9 @@ class _Child:
             code = self._ended()
             if code == -signal.SIGXCPU:
                 raise _RefusedError("slow", f"more than {seconds:g} s of CPU", spent=False) from None
+            if code == -signal.SIGABRT:
+                text = f"the parser ended by SIGABRT, as it does where memory ends ({memory >> 20} MiB)"
+                raise _RefusedError("memory", text, spent=spent) from None
             name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             raise _RefusedError("crashed", f"the parser ended by {name}", spent=spent) from None
         except MemoryError:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spc_platform.errors import ContractError
@@ -105,6 +109,15 @@ def test_a_parser_that_hangs_is_ended(apart: Sandbox, what: str, reason: str) ->
         said(apart, what, parse_s=1)
     assert time.monotonic() - begun < 10
     assert said(apart, "hello") == "hello"
+
+
+def test_a_small_file_that_becomes_a_large_table_is_refused() -> None:
+    bomb = io.BytesIO()
+    pq.write_table(pa.table({"result": pa.array(np.zeros(20_000_000))}), bomb)
+    assert len(bomb.getvalue()) < 1_000_000
+    found = Resource("lab", ("raw_measurement",), "parquet", fields={"value": "result"}, options={"parse_memory_mib": 256})
+    with pytest.raises(ContractError, match=r"SPC-339.*256 MiB.*parse_memory_mib"):
+        decode(found, "raw_measurement", bomb.getvalue(), "bomb.parquet")
 
 
 def test_one_process_serves_all_pages(apart: Sandbox) -> None:
