@@ -116,7 +116,7 @@ class Ledger:
             table: frame.select(pl.col(n).cast(t) for n, t in record_index.RECORDS.items()) for table, frame in contents.items()
         }
         latest = None if page.credible_until is None else micros(page.credible_until)
-        updated = newest_time(columns, "updated_at", latest)
+        updated = newest_time(columns, "stated_at", latest)
         newest = updated if updated is not None else newest_time(columns, "event_at", latest)
         n_records = sum(frame.height for frame in columns.values())
         with self.transaction() as connection:

@@ -12,6 +12,7 @@ from spc_platform.contracts.raw import DECODED_DTYPES, EVENT_TIME, PAYLOAD
 from spc_platform.errors import ContractError, LakeError
 from spc_platform.lake.ledger import LandedPage
 from spc_platform.lake.record_index import NEVER, RECORDS
+from spc_platform.prepare.revisions import DELIVERED
 from spc_platform.site.model import Resource, Site
 from spc_platform.sources.base import Page
 from spc_platform.sources.decode import DROPPED, decode
@@ -38,7 +39,8 @@ def decoded_page(resource: Resource, table: str, body: bytes, origin: str, recei
     schema = own_page_schema(table)
     kept = DECODED_DTYPES | {"decode_note": pl.String} | {column.name: column.dtype for column in PAYLOAD[table]}
     rows = pl.read_ndjson(body, schema=schema) if origin == f"{OWN_PAGE}{table}" else pl.DataFrame(schema=schema)
-    return rows.select(pl.col(name).cast(dtype) for name, dtype in kept.items())
+    typed = rows.select(pl.col(name).cast(dtype) for name, dtype in kept.items())
+    return typed.with_columns(pl.lit(None, _UTC).alias(DELIVERED))
 
 
 def own_page_schema(table: str) -> dict[str, Any]:
@@ -54,12 +56,13 @@ def typed_records(resource: Resource, table: str, page: Page, site: Site) -> pl.
 
 
 def _with_time_of_delivery(frame: pl.DataFrame, resource: Resource, received_at: datetime) -> pl.DataFrame:
-    """Named records of files that state neither revision nor time of update: what was delivered later corrects the earlier."""
-    if resource.format not in DROPPED or {"revision", "updated_at"} & resource.fields.keys():
-        return frame
-    named = pl.col("record_id").str.contains("^(unnamed|page)-").not_()
-    received = pl.when(named).then(pl.lit(received_at.astimezone(UTC), _UTC))
-    return frame.with_columns(updated_at=pl.coalesce("updated_at", received))
+    """Adds ``DELIVERED`` to named records of files that state neither revision nor time of update.
+
+    What was delivered later corrects the earlier. It is no time of the source, so it is kept apart from ``updated_at``.
+    """
+    ordered = resource.format in DROPPED and not {"revision", "updated_at"} & resource.fields.keys()
+    named = pl.col("record_id").str.contains("^(unnamed|page)-").not_() & pl.col("updated_at").is_null() & ordered
+    return frame.with_columns(pl.when(named).then(pl.lit(received_at.astimezone(UTC), _UTC)).alias(DELIVERED))
 
 
 def _with_identity(frame: pl.DataFrame) -> pl.DataFrame:
@@ -92,7 +95,8 @@ def _records(frame: pl.DataFrame, table: str, site: Site, received_at: datetime)
         "record_id",
         "revision",
         content.hash_rows(seed=_SEED).reinterpret(signed=True).alias("content_hash"),
-        pl.col("updated_at").cast(_UTC).cast(pl.Int64).fill_null(NEVER),
+        pl.coalesce("updated_at", DELIVERED).cast(_UTC).cast(pl.Int64).fill_null(NEVER).alias("updated_at"),
+        pl.col("updated_at").cast(_UTC).cast(pl.Int64).fill_null(NEVER).alias("stated_at"),
         _effective_at(table, received_at).cast(_UTC).cast(pl.Int64).alias("event_at"),
         effective_date(table, site, received_at).cast(pl.Int32).alias("production_date"),
     ).cast(RECORDS)

@@ -22,11 +22,15 @@ RECORDS = pl.Schema(
         "revision": pl.Int64,
         "content_hash": pl.Int64,
         "updated_at": pl.Int64,
+        "stated_at": pl.Int64,
         "event_at": pl.Int64,
         "production_date": pl.Int32,
     }
 )
-"""Records of one page as the index takes them: times in microseconds, dates in days since 1970."""
+"""Records of one page as the index takes them: times in microseconds, dates in days since 1970.
+
+``updated_at`` orders the revisions of a record; ``stated_at`` is what the source says of it, ``NEVER`` when it says nothing.
+"""
 
 _KEY = ["record_id", "revision", "content_hash"]
 _STORED = [*_KEY, "updated_at", "production_date"]

@@ -24,7 +24,7 @@ NOW = datetime(2026, 3, 5, tzinfo=UTC)
 
 def records(*rows: tuple[str, int, date], updated_at: int = NEVER) -> pl.DataFrame:
     columns = [
-        (name, revision, hash((name, revision, DAY[day])) >> 2, updated_at, DAY[day] * 86_400_000_000, DAY[day])
+        (name, revision, hash((name, revision, DAY[day])) >> 2, updated_at, updated_at, DAY[day] * 86_400_000_000, DAY[day])
         for name, revision, day in rows
     ]
     return pl.DataFrame(columns, schema=RECORDS, orient="row")
