@@ -96,7 +96,7 @@ def _build(beside: Path, site: Site, landing: Landing, ledger: Ledger, checkpoin
             except ContractError as refused:
                 error = str(refused)[:500]
             n_records = sum(frame.height for frame in columns.values())
-            newest = updated if updated is not None else newest_time(columns, "updated_at", None)
+            newest = updated if updated is not None else newest_time(columns, "stated_at", None)
             connection.execute(
                 "INSERT INTO page (id, source_id, resource, sha256, origin, position, n_records, n_bytes, received_at, "
                 "newest_updated_at, batch_id, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -182,6 +182,7 @@ def test_a_page_of_100_000_records_is_entered_whole(ledger: Ledger, *, mutable: 
         revision=pl.lit(1),
         content_hash=pl.col("i") * 977,
         updated_at=pl.col("i"),
+        stated_at=pl.col("i"),
         event_at=pl.col("i"),
         production_date=pl.lit(DAY[MONDAY]),
     )
