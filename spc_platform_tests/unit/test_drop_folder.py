@@ -230,3 +230,23 @@ def test_the_site_folder_names_wrong_options_with_their_line(tmp_path: Path) -> 
         )
     with pytest.raises(SiteError, match=r"sources\.toml.*settle_s is -1.*0 or greater"):
         load_site(folder)
+
+
+def test_a_folder_that_is_a_link_to_elsewhere_is_refused(drop: Drop, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.csv").write_text(HEADER + line("secret", 1.0))
+    (drop.root / "link").symlink_to(tmp_path / "elsewhere")
+    drop.config = replace(drop.config, resources=(replace(CSV, path="*/*.csv"),))
+    with pytest.raises(PermanentError, match="SPC-223"):
+        drop.land()
+    assert drop.ledger.touched_dates() == []
+
+
+def test_a_renamed_file_and_one_that_came_back_are_read_once(drop: Drop) -> None:
+    path = drop.write("a.csv", HEADER + line("a", 1.0))
+    drop.land()
+    path.rename(drop.root / "b.csv")
+    drop.land()
+    assert drop.values() == {"a": 1.0}
+    (drop.root / "b.csv").rename(path)
+    assert drop.land().pages == 0
