@@ -99,7 +99,7 @@ def running_plant(settings: Settings) -> Iterator[str]:
 def reads_plant(settings: Settings) -> bool:
     """Whether a source of the site, where SPC_SOURCE_URL left it, is at the embedded plant's address."""
     from spc_platform.site.loader import load_site
-    from spc_platform.sources.rest import LOOPBACK
+    from spc_platform.sources.rest_access import LOOPBACK
 
     sources = [source for source in load_site(settings.site).sources if source.kind == "rest"]
     addresses = [urlsplit(settings.source_url.get(source.source_id, source.base_url)) for source in sources]
@@ -116,7 +116,7 @@ def know_erp_token() -> None:
 def delivers_to_stub(settings: Settings) -> bool:
     """Whether the site's ERP, where SPC_SOURCE_URL left it, is at the stub's address. Raises SiteError for a wrong erp.toml."""
     from spc_platform.erp.config import FILE, read_erp_config
-    from spc_platform.sources.rest import LOOPBACK
+    from spc_platform.sources.rest_access import LOOPBACK
 
     if not (settings.site / FILE).is_file():
         return False

@@ -30,7 +30,7 @@ from spc_platform.errors import SiteError
 from spc_platform.settings import Settings
 from spc_platform.site.files import Problems, TomlFile, read_fields
 from spc_platform.sources.http import redact
-from spc_platform.sources.rest import LOOPBACK
+from spc_platform.sources.rest_access import LOOPBACK
 from spc_platform.sources.rest_config import AUTH, CHOICES, checked
 
 FILE = "erp.toml"

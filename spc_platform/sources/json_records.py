@@ -22,76 +22,21 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable
-from functools import lru_cache
-from operator import attrgetter
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 import polars as pl
 
-from spc_platform.contracts.raw import DECODED_DTYPES, PAYLOAD
 from spc_platform.contracts.table import UTC
 from spc_platform.errors import ContractError, SiteError
 from spc_platform.site.model import Resource
 from spc_platform.sources.json_names import duplicated, marked, uniform
+from spc_platform.sources.json_plan import DECODED, INT64, Plan, plan_of
 from spc_platform.sources.json_shape import Shape, shape_of
 from spc_platform.sources.local_time import read_instants
 
-INT64 = 2**63 - 1
 _MOST_DIGITS = 400
 """Longer integers are beyond every column, and from 4300 digits on beyond Python's own reader."""
-_DECODED = ("record_id", "revision", "updated_at", "is_deleted")
-_DTYPES: dict[str, Any] = {name: DECODED_DTYPES[name] for name in _DECODED}
-_TYPES: dict[str, Any] = {
-    "text": str | int | None,
-    "number": float | None,
-    "integer": Annotated[int, msgspec.Meta(ge=-INT64, le=INT64)] | None,
-    "boolean": bool | None,
-}
-
-
-def _kind(dtype: Any) -> str:
-    if dtype == UTC:
-        return "text"
-    if dtype == pl.Boolean:
-        return "boolean"
-    if dtype.is_float():
-        return "number"
-    return "integer" if dtype.is_integer() else "text"
-
-
-class _Plan:
-    """How the records of a resource become the columns of a table."""
-
-    def __init__(self, table: str, fields: tuple[tuple[str, str], ...]) -> None:
-        self.dtypes = _DTYPES | {column.name: column.dtype for column in PAYLOAD[table]}
-        mapped = dict(fields)
-        unknown = sorted(set(mapped) - set(self.dtypes))
-        if unknown:
-            raise SiteError(f"fields {', '.join(unknown)} are no columns of {table}; it has: {', '.join(self.dtypes)}")
-        self.source = {column: mapped.get(column, column) for column in self.dtypes}
-        self.kind = {column: _kind(dtype) for column, dtype in self.dtypes.items()}
-        kinds: dict[str, str] = {}
-        for column, name in self.source.items():
-            if kinds.setdefault(name, self.kind[column]) != self.kind[column]:
-                raise SiteError(f"field {name!r} is mapped to columns of {table} with different types; map each once")
-        self.attribute = {name: f"f{number}" for number, name in enumerate(kinds)}
-        row = msgspec.defstruct(
-            "Record",
-            [(self.attribute[name], _TYPES[kind], msgspec.field(name=name, default=None)) for name, kind in kinds.items()],
-            gc=False,
-        )
-        self.row = row
-        self.read_all: Callable[[Any], list[Any]] = msgspec.json.Decoder(list[row]).decode  # type: ignore[valid-type]
-        self.read_one: Callable[[Any], Any] = msgspec.json.Decoder(row).decode
-
-    def values(self, rows: list[Any], column: str) -> list[Any]:
-        return list(map(attrgetter(self.attribute[self.source[column]]), rows))
-
-
-@lru_cache(maxsize=64)
-def _plan(table: str, fields: tuple[tuple[str, str], ...]) -> _Plan:
-    return _Plan(table, fields)
 
 
 def find(document: Any, path: str) -> Any:
@@ -155,11 +100,11 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
     shape = shape_of(resource)
     try:
         if shape.is_plain_in(body):
-            plan = _plan(table, tuple(sorted(resource.fields.items())))
+            plan = plan_of(table, tuple(sorted(resource.fields.items())))
             records = records_of(open_page(body), resource.records)
             rows, errors = _plain_rows(plan, records, shape)
         else:
-            plan = _plan(table, ())
+            plan = plan_of(table, ())
             rows, records, errors = _shaped_rows(plan, body, resource, shape)
     except ValueError as error:
         raise ContractError(
@@ -172,7 +117,7 @@ def decode(resource: Resource, table: str, body: bytes, origin: str = "") -> pl.
     return _with_errors(frame, plan, errors, notes, lambda wanted: _raw_texts(records, wanted))
 
 
-def _plain_rows(plan: _Plan, records: Any, shape: Shape) -> tuple[list[Any], dict[str, dict[int, str]]]:
+def _plain_rows(plan: Plan, records: Any, shape: Shape) -> tuple[list[Any], dict[str, dict[int, str]]]:
     """Records that are flat objects, in one pass where all fit."""
     errors: dict[str, dict[int, str]] = {}
     try:
@@ -189,7 +134,7 @@ def _plain_rows(plan: _Plan, records: Any, shape: Shape) -> tuple[list[Any], dic
 
 
 def _shaped_rows(
-    plan: _Plan, body: bytes, resource: Resource, shape: Shape
+    plan: Plan, body: bytes, resource: Resource, shape: Shape
 ) -> tuple[list[Any], list[Any], dict[str, dict[int, str]]]:
     """Records of another dialect: flattened by the options of the resource, then read as plain ones are."""
     shape.check_columns(plan.dtypes)
@@ -211,7 +156,7 @@ def _shaped_rows(
     return rows, items, errors
 
 
-def _fit(plan: _Plan, row: dict[str, Any], number: int, errors: dict[str, dict[int, str]]) -> Any:
+def _fit(plan: Plan, row: dict[str, Any], number: int, errors: dict[str, dict[int, str]]) -> Any:
     try:
         return _strict(plan, row)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -250,7 +195,7 @@ def _raw_texts(records: Any, wanted: Iterable[int]) -> list[str]:
 
 
 def _rows_one_by_one(
-    plan: _Plan, records: Any, errors: dict[str, dict[int, str]], *, refuse_duplicates: bool = False
+    plan: Plan, records: Any, errors: dict[str, dict[int, str]], *, refuse_duplicates: bool = False
 ) -> list[Any]:
     rows = []
     for number, record in enumerate(_split(records)):
@@ -268,7 +213,7 @@ def _rows_one_by_one(
     return rows
 
 
-def _strict(plan: _Plan, record: Any) -> Any:
+def _strict(plan: Plan, record: Any) -> Any:
     row = msgspec.convert(record, plan.row)
     for name in plan.attribute.values():
         value = getattr(row, name)
@@ -282,7 +227,7 @@ def _is_text(value: str) -> bool:
     return value.isascii() or ("\ufffd" not in value and not any("\ud800" <= character <= "\udfff" for character in value))
 
 
-def _repair(plan: _Plan, value: Any, number: int, errors: dict[str, dict[int, str]]) -> Any:
+def _repair(plan: Plan, value: Any, number: int, errors: dict[str, dict[int, str]]) -> Any:
     """The readable fields of a record that does not fit; notes why the others are empty."""
     if not isinstance(value, dict):
         errors.setdefault("record", {})[number] = "NOT_AN_OBJECT"
@@ -328,7 +273,7 @@ def _text_series(name: str, values: list[Any]) -> pl.Series:
 
 
 def _frame(
-    plan: _Plan, rows: list[Any], resource: Resource, errors: dict[str, dict[int, str]], notes: dict[str, dict[int, str]]
+    plan: Plan, rows: list[Any], resource: Resource, errors: dict[str, dict[int, str]], notes: dict[str, dict[int, str]]
 ) -> pl.DataFrame:
     said = pl.DataFrame(
         [
@@ -360,7 +305,7 @@ def _frame(
     return typed
 
 
-def _said(plan: _Plan, column: str, values: list[Any]) -> pl.Series:
+def _said(plan: Plan, column: str, values: list[Any]) -> pl.Series:
     """The values of a column as the source gave them: instants still text, integers of any width as 64 bits."""
     kind = plan.kind[column]
     if kind == "text":
@@ -403,13 +348,13 @@ def _content_hash(text: str) -> str:
 
 def _with_errors(
     frame: pl.DataFrame,
-    plan: _Plan,
+    plan: Plan,
     errors: dict[str, dict[int, str]],
     notes: dict[str, dict[int, str]],
     texts_of: Callable[[Iterable[int]], list[str]],
 ) -> pl.DataFrame:
-    payload = [column for column in plan.dtypes if column not in _DECODED]
-    order = ["page_row", *_DECODED, "decode_error", "raw_record", *payload, "decode_note"]
+    payload = [column for column in plan.dtypes if column not in DECODED]
+    order = ["page_row", *DECODED, "decode_error", "raw_record", *payload, "decode_note"]
     if not errors and not notes:
         return frame.with_columns(
             pl.lit(None, pl.String).alias(name) for name in ("decode_error", "raw_record", "decode_note")
@@ -425,7 +370,7 @@ def _with_errors(
     return joined.with_columns(note.cast(pl.String).alias("decode_note")).select(order)
 
 
-def _by_row(plan: _Plan, said: dict[str, dict[int, str]]) -> dict[int, str]:
+def _by_row(plan: Plan, said: dict[str, dict[int, str]]) -> dict[int, str]:
     """What is said of each row, as ``column:WORD`` joined by ``;`` in the order of the columns."""
     words: dict[int, list[str]] = {}
     for column in ("record", *plan.dtypes):

@@ -11,23 +11,19 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import urljoin, urlsplit
 
 import msgspec
 import polars as pl
 import pybreaker
-from pydantic import SecretStr
 
 from spc_platform.errors import ContractError, PermanentError, SiteError, TransientError
 from spc_platform.settings import Settings
 from spc_platform.site.files import did_you_mean
 from spc_platform.site.model import Resource
 from spc_platform.site.model import Source as SourceConfig
-from spc_platform.sources.auth import SourceAuth, make_auth
 from spc_platform.sources.base import Page
 from spc_platform.sources.clock import date_exchange
 from spc_platform.sources.decode import decode
@@ -46,15 +42,16 @@ from spc_platform.sources.resilience import (
     retry_after_seconds,
     retrying,
 )
+from spc_platform.sources.rest_access import check_base_url, client_certificate, source_auth
 from spc_platform.sources.rest_config import AUTH, CHOICES, LIMITS, PAGINATION, RESOURCE, checked, checked_headers
 from spc_platform.sources.rest_paging import Facts, Pager, Request, ShiftedError, Window
+from spc_platform.sources.rest_times import credible_until, http_date, instant, iso
 
 logger = logging.getLogger(__name__)
 
 RETRIED_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 MAX_SHIFTS = 5
 """How often a walk starts again because records moved while they were counted off."""
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class CursorExpiredError(PermanentError):
@@ -84,14 +81,14 @@ class RestSource:
         self._pagination = checked(name, "pagination", config.pagination, PAGINATION, CHOICES)
         self._limits = limits = checked(name, "limits", config.limits, LIMITS)
         self.base_url = settings.source_url.get(name, config.base_url).rstrip("/")
-        self._check_base_url()
+        check_base_url(name, self.base_url, self._auth_options)
         ca_file = self._auth_options["ca_file"]
         if ca_file and not Path(ca_file).is_file():
             raise SiteError(f"source {name!r}: auth.ca_file {ca_file!r} is not a file; give the path of the plant's CA bundle")
         self._pagers = {resource.name: self._pager(resource) for resource in config.resources}
         bounds = Bounds(limits["connect_s"], limits["read_s"], int(limits["max_page_bytes"]), limits["max_ratio"])
-        self._transport = Transport(bounds, ca_file=ca_file or None, cert=self._certificate())
-        self._auth = self._make_auth(settings)
+        self._transport = Transport(bounds, ca_file=ca_file or None, cert=client_certificate(name, self._auth_options))
+        self._auth = source_auth(name, self.base_url, self._auth_options, self._transport, settings)
         scheme, host, port = origin(self.base_url)
         state = StateFile(settings.data / STATE_FILE)
         self._target = f"{name} at {scheme}://{host}:{port}"
@@ -146,7 +143,7 @@ class RestSource:
         return {row.date: row.count for row in rows}
 
     def _windows(self, resource: Resource, watermark: str | None) -> Iterator[Window]:
-        since = _instant(watermark)
+        since = instant(watermark)
         if since is not None:
             since -= timedelta(seconds=resource.overlap_s)
         return self._pagers[resource.name].windows(since, datetime.now(UTC))
@@ -223,7 +220,7 @@ class RestSource:
         Records that a source shows late, below the watermark, are found by the overlap of the next walk.
         Raises TransientError when the source is away, PermanentError as ``walk`` does.
         """
-        since = _instant(watermark)
+        since = instant(watermark)
         request = self._probe(resource, since)
         deadline = Deadline(self._limits["news_timeout_s"])
         answer, _ = self._guarded(resource, request, deadline, [])
@@ -236,44 +233,7 @@ class RestSource:
         newest = seen["updated_at"].max()
         if not isinstance(newest, datetime) or (since is not None and newest <= since):
             return None
-        return _iso(newest)
-
-    def _make_auth(self, settings: Settings) -> SourceAuth:
-        options = self._auth_options
-        token_url = self._token_url() if options["kind"].startswith("oauth2") else ""
-        client = (SecretStr(settings.mes_client_id), settings.mes_client_secret)
-        return make_auth(self.config.source_id, self.base_url, options, self._transport, token_url, client)
-
-    def _check_base_url(self) -> None:
-        name, parts = self.config.source_id, urlsplit(self.base_url)
-        remedy = "set base_url in the site folder, or SPC_SOURCE_URL"
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or "@" in parts.netloc:
-            raise SiteError(
-                f"source {name!r}: base_url {redact(self.base_url)!r} is not http(s)://host[:port][/path]; {remedy}"
-            )
-        if self._auth_options["kind"] != "none" or self._auth_options["headers_env"]:
-            self._check_encrypted(self.base_url, "base_url")
-
-    def _token_url(self) -> str:
-        """The URL that gives tokens: ``auth.token_path``, a full URL or relative to the source."""
-        url: str = urljoin(self.base_url + "/", self._auth_options["token_path"])
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise SiteError(
-                f"source {self.config.source_id!r}: auth.token_path gives {redact(url)!r}, which is not"
-                " http(s)://host[:port]/path; give a path, or a full URL without user and password"
-            )
-        self._check_encrypted(url, "auth.token_path")
-        return url
-
-    def _check_encrypted(self, url: str, key: str) -> None:
-        """Raises SiteError when credentials would travel in the clear to another machine and the site did not allow it."""
-        parts = urlsplit(url)
-        if parts.scheme == "http" and parts.hostname not in LOOPBACK and not self._auth_options["allow_http"]:
-            raise SiteError(
-                f"source {self.config.source_id!r}: {key} sends credentials over plain HTTP to {parts.hostname};"
-                " use https, or auth.allow_http = true"
-            )
+        return iso(newest)
 
     def _pager(self, resource: Resource) -> Pager:
         """The pager of a resource. Raises SiteError for a wrong option of the resource."""
@@ -309,22 +269,6 @@ class RestSource:
             window = Window(window.since, now)
         return pager.first(window, int(self._limits["news_limit"]))
 
-    def _certificate(self) -> tuple[str, str] | None:
-        """The client's certificate and key. Raises SiteError when one is missing, or others may read the key."""
-        cert, key = self._auth_options["cert_file"], self._auth_options["key_file"]
-        if not cert and not key:
-            return None
-        for option, path in (("cert_file", cert), ("key_file", key or cert)):
-            if not path or not Path(path).is_file():
-                raise SiteError(
-                    f"source {self.config.source_id!r}: auth.{option} {path!r} is not a file; give certificate and key as PEM"
-                )
-        if Path(key or cert).stat().st_mode & 0o077:
-            raise SiteError(
-                f"source {self.config.source_id!r}: others may read auth.key_file {key or cert!r}; chmod 600 it", code="SPC-434"
-            )
-        return cert, key or cert
-
     def _page(self, resource: Resource, request: Request, answer: Answer, document: Any) -> Page:
         return Page(
             source_id=self.config.source_id,
@@ -338,16 +282,8 @@ class RestSource:
         )
 
     def _credible_until(self, document: Any) -> datetime | None:
-        """The source's own time in a page plus ``future_s``; None when the page does not say it as an instant."""
-        said = find(document, self._pagination["server_time"]) if self._pagination["server_time"] else None
-        try:
-            text = msgspec.json.decode(said) if isinstance(said, msgspec.Raw) else said
-            at = datetime.fromisoformat(text) if isinstance(text, str) else None
-            if at is None or at.tzinfo is None:
-                return None
-            return at.astimezone(UTC) + timedelta(seconds=self._limits["future_s"])
-        except (ValueError, OverflowError):
-            return None
+        path = self._pagination["server_time"]
+        return credible_until(find(document, path), self._limits["future_s"]) if path else None
 
     def _loop(self, resource: Resource, what: str) -> PermanentError:
         return PermanentError(
@@ -434,7 +370,7 @@ class RestSource:
         if status in (200, 207):
             return
         if status in RETRIED_STATUS:
-            now = _http_date(answer.headers.get("date")) or datetime.now(UTC)
+            now = http_date(answer.headers.get("date")) or datetime.now(UTC)
             raise RetriableError(
                 f"{where}: status {status}", retry_after=retry_after_seconds(answer.headers.get("retry-after"), now)
             )
@@ -471,26 +407,3 @@ class RestSource:
                 f" {len(answer.body)} bytes, sha256 {hashlib.sha256(answer.body).hexdigest()}, begins {start!r}"
             ) from None
         return Facts(document, answer.headers, records, answer.body, shape_of(resource))
-
-
-def _instant(watermark: str | None) -> datetime | None:
-    if watermark is None:
-        return None
-    try:
-        at = datetime.fromisoformat(watermark)
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None:
-        raise ContractError(f"watermark {watermark!r} is no ISO instant with a zone; the ledger row of the source was altered")
-    return at.astimezone(UTC)
-
-
-def _iso(at: datetime) -> str:
-    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _http_date(value: str | None) -> datetime | None:
-    try:
-        return parsedate_to_datetime(value) if value else None
-    except ValueError:
-        return None
