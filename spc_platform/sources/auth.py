@@ -10,6 +10,7 @@ import hashlib
 import os
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,9 +124,15 @@ class BasicAuth(SourceAuth):
     def __init__(self, base_url: str, user: SecretStr, password: SecretStr) -> None:
         super().__init__(base_url)
         self._user, self._password = user, password
+        remember_secret(self._pair)
+
+    @property
+    def _pair(self) -> str:
+        """What the header says of user and password, which a source may repeat."""
+        return b64encode(f"{self._user.get_secret_value()}:{self._password.get_secret_value()}".encode()).decode()
 
     def secrets(self) -> list[str]:
-        return [self._password.get_secret_value()]
+        return [self._password.get_secret_value(), self._pair]
 
     def attach(self, request: PreparedRequest) -> None:
         HTTPBasicAuth(self._user.get_secret_value(), self._password.get_secret_value())(request)

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pybreaker
+from pydantic import SecretStr
 
 from spc_platform.errors import PermanentError, SiteError, TransientError
 from spc_platform.settings import Settings
@@ -82,7 +83,7 @@ class SqlSource:
         if config.pagination:
             raise SiteError(f"source {name!r}: pagination does not belong to a database; remove it", code="SPC-440")
         self._queries = {resource.name: query_of(name, resource) for resource in config.resources}
-        self._secrets: list[str] = []
+        self._secrets: list[SecretStr] = []
         self._engine = self._make_engine(settings.source_url.get(name, config.base_url), auth)
         self._target = f"{name} at {self._engine.url.render_as_string(hide_password=True)}"
         state = StateFile(settings.data / STATE_FILE)
@@ -122,11 +123,18 @@ class SqlSource:
         """The newest watermark beyond the given one, or None. One short query, no retries."""
         query, before = self._queries[resource.name], watermark_value(watermark)
         if query.watermark is None:
+            # Whatever it holds would be read anew; that it answers at all is still to be found out.
+            with self._opened(resource):
+                pass
             return f"unmarked:{datetime.now(UTC).isoformat()}"
         with self._opened(resource) as connection:
             newest = connection.execute(query.newest(before)).scalar()
         latest = datetime.now(UTC) + timedelta(seconds=self._limits["future_s"])
         return None if newest is None or is_later(newest, latest, resource.zone) else watermark_text(newest)
+
+    def _hidden(self) -> list[str]:
+        """What no message may show."""
+        return [each.get_secret_value() for each in self._secrets]
 
     def _pages(self, resource: Resource, since: Value | None) -> Iterator[Page]:
         query = self._queries[resource.name]
@@ -141,7 +149,7 @@ class SqlSource:
                     source_id=self.config.source_id,
                     resource=resource.name,
                     body=arrow_body(names, rows),
-                    origin=redact(f"{query.shown} since {since} page {number}", self._secrets),
+                    origin=redact(f"{query.shown} since {since} page {number}", self._hidden()),
                     position=watermark_text(seen[-1] if seen else None) or str(number),
                     received_at=datetime.now(UTC),
                 )
@@ -186,7 +194,7 @@ class SqlSource:
             target = target.set(username=secret_from_environment(name, "user_env", auth["user_env"]).get_secret_value())
         if auth["kind"] == "password":
             password = secret_from_environment(name, "secret_env", auth["secret_env"]).get_secret_value()
-            self._secrets.append(password)
+            self._secrets.append(SecretStr(password))
             target = target.set(password=password)
         try:
             engine = create_engine(
@@ -251,7 +259,7 @@ class SqlSource:
         return connection
 
     def _failure(self, resource: Resource, error: Any, *, is_retriable: bool = False) -> PermanentError | TransientError:
-        text = redact(" ".join(str(error.orig).split()), self._secrets)[:300]
+        text = redact(" ".join(str(error.orig).split()), self._hidden())[:300]
         where = f"{self._target}, resource {resource.name!r}: {text}"
         state = str(getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None) or "")
         lower = text.lower()
