@@ -20,6 +20,7 @@ OPTIONS: dict[str, Any] = {
     "query": "",
     "watermark": "",
     "key": [],
+    "overlap": 0,
     "epochs": {},
     "settle_s": 0.0,
     "constants": {},
@@ -42,6 +43,8 @@ class Query:
     watermark: str | None
     key: tuple[str, ...]
     shown: str
+    overlap: int = 0
+    """How far below a watermark that is a number rows are read again: one may become visible after a later one."""
 
     def rows(self, since: Value | None, until: Value | None) -> Select[Any]:
         """Rows from ``since`` (included) to ``until`` (excluded), in the order of watermark and key."""
@@ -53,7 +56,8 @@ class Query:
             return statement
         mark = self._column(self.watermark)
         if since is not None:
-            statement = statement.where(mark >= since)
+            low = since - self.overlap if isinstance(since, (int, Decimal)) else since
+            statement = statement.where(mark >= low)
         if until is not None:
             statement = statement.where(mark < until)
         return statement.order_by(mark, *(self._column(name) for name in self.key))
@@ -102,6 +106,7 @@ def query_of(source_id: str, resource: Resource) -> Query:
         watermark=options["watermark"] or None,
         key=tuple(options["key"]),
         shown=resource.path or f"query of {resource.name}",
+        overlap=int(options["overlap"]),
     )
 
 

@@ -288,6 +288,24 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
+def test_a_row_version_that_shows_after_a_later_one_is_read_again(owner: sa.Engine, lands: Lands) -> None:
+    """A transaction draws its number at once and shows it when it ends; seconds say nothing of numbers."""
+    view = replace(VIEW, options={"watermark": "rev", "key": ["id"], "overlap": 10})
+    lands.config = replace(lands.config, resources=(view,))
+    write(owner, range(5), rev=100)
+    with owner.connect() as slow:
+        slow.exec_driver_sql(
+            "INSERT INTO measurement SELECT 'late', 105, updated_at, gone, characteristic, station,"
+            " measured_at, value, unit FROM measurement WHERE id = 'm0000'"
+        )
+        write(owner, range(5, 8), rev=110)
+        lands.land()
+        assert "late" not in lands.in_force()
+        slow.commit()
+    lands.land()
+    assert lands.in_force()["late"][0] == 105
+
+
 def test_local_times_of_sqlite_are_read_in_the_sources_zone(tmp_path: Path, database: Path) -> None:
     resource = Resource(
         "measurements",
