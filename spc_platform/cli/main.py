@@ -80,7 +80,7 @@ def doctor() -> None:
 
 @app.command()
 def land() -> None:
-    """Land what is new at every source, without Dagster."""
+    """Land what is new at every source, without Dagster; one that fails keeps no other from landing. Exits 2 when one did."""
     from spc_platform.engine import Workspace
     from spc_platform.lake.landing import land_source
     from spc_platform.observe.logs import configure_logging
@@ -91,13 +91,21 @@ def land() -> None:
     settings = Settings()
     configure_logging(settings)
     plant = Workspace.open(settings)
+    failed = False
     try:
         for source in plant.site.sources:
-            report = land_source(open_source(source, plant.settings), plant.site, plant.landing, plant.ledger)
+            try:
+                report = land_source(open_source(source, plant.settings), plant.site, plant.landing, plant.ledger)
+            except SpcError as error:
+                failed = True
+                typer.echo(f"{source.source_id}: {error}", err=True)
+                continue
             counted = f"{report.pages} pages, {report.records} records, {len(report.touched)} production dates"
             typer.echo(f"{source.source_id}: {counted}")
     finally:
         refresh_textfile(plant)
+    if failed:
+        raise typer.Exit(2)
 
 
 @app.command()

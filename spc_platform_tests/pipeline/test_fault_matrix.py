@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from spc_platform.cli.main import app
 from spc_platform.errors import LakeError, PermanentError, TransientError
 from spc_platform.lake.landing import Landing, land_source, raw_partition
 from spc_platform.lake.ledger import Ledger
 from spc_platform.settings import REPOSITORY
 from spc_platform.site.model import Resource
+from spc_platform.site.scaffold import scaffold
 from spc_platform.sources.decode import decode
 from spc_platform_tests.unit.lake_plant import CONFIG, MONDAY, ScriptedSource, at, body, measurement, plant_site
 from spc_platform_tests.unit.rest_server import answer, serving
@@ -204,6 +207,23 @@ def test_a_field_that_nobody_mapped_costs_nothing_and_stays_in_the_landed_page(t
     rows = raw_partition("raw_measurement", MONDAY, plant_site(), landing, ledger)
     assert rows["decode_error"].to_list() == [None]
     assert b'"colour": "blue"' in landing.read(rows["page_sha256"].item())
+
+
+def test_a_source_that_is_away_keeps_no_other_from_landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scaffold(tmp_path / "site", "plant-1")
+    sources = tmp_path / "site" / "sources.toml"
+    text = sources.read_text().split("[source.auth]")[0] + "[source.limits]\nretries = 0\n\n[[source.resource]]\n"
+    text += 'name = "measurements"\ntables = ["raw_measurement"]\nformat = "json_records"\nrecords = "data"\n'
+    text += 'fields = { record_id = "id" }\n\n'
+    sources.write_text(text.replace('"mes"', '"away"') + text.replace('"mes"', '"there"'))
+    monkeypatch.setenv("SPC_SITE", str(tmp_path / "site"))
+    monkeypatch.setenv("SPC_DATA", str(tmp_path / "data"))
+    with serving(lambda request: answer(page(1, 2))) as mes:
+        monkeypatch.setenv("SPC_SOURCE_URL", json.dumps({"away": "http://127.0.0.1:1", "there": mes.url}))
+        landed = CliRunner().invoke(app, ["land"])
+    assert landed.exit_code == 2
+    assert "away: [SPC-100]" in landed.stderr
+    assert "there: 1 pages, 2 records" in landed.stdout
 
 
 def _land_on_a_short_disk(folder: Path, said: Any) -> None:
