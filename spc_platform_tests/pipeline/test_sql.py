@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
@@ -304,6 +306,17 @@ def test_a_row_version_that_shows_after_a_later_one_is_read_again(owner: sa.Engi
         slow.commit()
     lands.land()
     assert lands.in_force()["late"][0] == 105
+
+
+def test_a_connection_over_a_network_that_swallows_packets_ends_by_itself(lands: Lands) -> None:
+    """The kernel gives such a connection up within half a minute; by default it would wait for two hours."""
+    with (
+        lands.source()._engine.connect() as connection,
+        socket.socket(fileno=os.dup(connection.connection.driver_connection.fileno())) as ours,
+    ):
+        assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
 
 
 def test_local_times_of_sqlite_are_read_in_the_sources_zone(tmp_path: Path, database: Path) -> None:
