@@ -51,7 +51,8 @@ class SourceState:
             said += f", {self.failures} failures in a row"
         for window in self.pending:
             began = "the beginning" if window.since is None else window.since
-            said += f"; {window.resource} waits from {began}, {window.polls} polls missed since {_second(window.queued_at)}"
+            polls = "1 poll" if window.polls == 1 else f"{window.polls} polls"
+            said += f"; {window.resource} waits from {began}, {polls} missed since {_second(window.queued_at)}"
         return said
 
 

@@ -12,12 +12,14 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from typer.testing import CliRunner
 
+from spc_platform.build import build_defs
 from spc_platform.cli.main import app
 from spc_platform.collect.readings import Record
 from spc_platform.collect.spool import Spool, spool_depths
@@ -26,11 +28,13 @@ from spc_platform.engine import Workspace, run_range
 from spc_platform.errors import PermanentError, TransientError
 from spc_platform.lake.clock_log import ClockLog
 from spc_platform.observe.metrics import SourceMetrics, exposition, refresh_textfile, write_textfile
+from spc_platform.orchestration.resources import WorkspaceResource
 from spc_platform.plant import Plant, PlantServer
 from spc_platform.prepare.clock import ClockExchange
 from spc_platform.settings import Settings
 from spc_platform.sources.figures import all_figures
-from spc_platform.sources.resilience import STATE_FILE, StateFile
+from spc_platform.sources.resilience import STATE_FILE, StateFile, circuit_breaker
+from spc_platform.sources.source_state import queue_windows
 from spc_platform_tests.orchestration.scripted_mes import SITE, land, measurement, workspace
 from spc_platform_tests.orchestration.test_sensors import MADE, MONDAY, at
 from spc_platform_tests.unit.rest_server import answer, record, serving
@@ -252,3 +256,27 @@ def test_metrics_are_served_until_the_command_is_told_to_stop(tmp_path: Path) ->
         server.send_signal(signal.SIGTERM)
         assert server.wait(10) == 0
     assert seen["spc_source_breaker_state", ("mes", "closed")] == 1
+
+
+def test_a_sensor_keeps_the_textfile_fresh_where_one_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPC_METRICS_TEXTFILE", str(tmp_path / "spc.prom"))
+    settings = Settings(site=SITE, data=tmp_path)
+    sensor = build_defs(settings).resolve_sensor_def("metrics_textfile")
+    with dg.build_sensor_context(resources={"workspace": WorkspaceResource.of(settings)}) as context:
+        answer = sensor.evaluate_tick(context)
+    assert not answer.run_requests
+    assert samples((tmp_path / "spc.prom").read_text())["spc_source_breaker_state", ("mes", "closed")] == 1
+
+
+def test_status_tells_the_breaker_its_next_trial_and_what_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPC_DATA", str(tmp_path))
+    monkeypatch.setenv("SPC_SITE", str(SITE))
+    monkeypatch.setenv("COLUMNS", "500")
+    plant = Workspace.open(Settings())
+    assert "breaker" not in CliRunner().invoke(app, ["status"]).stdout
+    circuit_breaker(plant.state, "mes at x", failures=2, reset_s=60.0, source_id="mes")
+    plant.state.execute("UPDATE breaker SET state = 'open', failures = 2, opened_at = '2026-03-02T06:00:00+00:00'")
+    queue_windows(plant.state, "mes", {"measurements": "2026-03-02T05:00:00Z"})
+    said = " ".join(CliRunner().invoke(app, ["status"]).stdout.split())
+    assert "source mes: breaker open since 2026-03-02T06:00:00Z after 2 failures, next trial 2026-03-02T06:01:00Z" in said
+    assert "measurements waits from 2026-03-02T05:00:00Z, 1 poll missed" in said
