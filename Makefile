@@ -72,4 +72,4 @@ lock: $(DEV) ## Resolve requirements/*.in anew (needs uv)
 	uv pip compile --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header -c requirements/sources.lock requirements/dev.in -o requirements/dev.lock
 
 clean: ## Remove the environment, the lake and everything made
-	rm -rf $(VENV) dbt/target dbt/logs data/landing data/lake data/serving data/dagster_home data/*.sqlite* data/nist-*
+	rm -rf $(VENV) dbt/target dbt/logs data/landing data/lake data/serving data/spool data/pki data/dagster_home data/*.sqlite* data/nist-*
