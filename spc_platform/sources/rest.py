@@ -55,7 +55,7 @@ MAX_SHIFTS = 5
 
 
 class CursorExpiredError(PermanentError):
-    """The source forgot the cursor of a walk in progress (410)."""
+    """The source forgot the cursor of a walk in progress: 410, or what ``pagination.expired_status`` lists."""
 
     code = "SPC-207"
 
@@ -332,7 +332,7 @@ class RestSource:
             renewed.append(True)
             logger.info("%s: credential not accepted (status %d), renewed once", self._target, answer.status)
             answer = self._get(request, within)
-        self._judge(request, answer)
+        self._judge(resource, request, answer)
         return answer, self._facts(resource, request, answer)
 
     def _get(self, request: Request, deadline: Deadline) -> Answer:
@@ -363,7 +363,7 @@ class RestSource:
                 method, body = "GET", None
         return answer
 
-    def _judge(self, request: Request, answer: Answer) -> None:
+    def _judge(self, resource: Resource, request: Request, answer: Answer) -> None:
         """Raises for any status but 200 and 207 (of which each part says its own), by whether trying again can help."""
         status = answer.status
         where = redact(request.shown(), self._auth.secrets())
@@ -374,9 +374,10 @@ class RestSource:
             raise RetriableError(
                 f"{where}: status {status}", retry_after=retry_after_seconds(answer.headers.get("retry-after"), now)
             )
-        if status == 410 and request.position:
+        if status in self._pagers[resource.name].options["expired_status"] and request.position:
             raise CursorExpiredError(
-                f"{where}: status 410, the cursor expired again after a new start; shorten the walk or ask the source's owner"
+                f"{where}: status {status}, the cursor expired again after a new start; shorten the walk or ask the owner"
+                " of the source"
             )
         remedy = {
             401: "the credential was refused twice; check the variables that auth names",

@@ -68,6 +68,7 @@ PAGINATION: dict[str, Any] = {
     "smallest_slice_s": 0.001,
     "delta": False,
     "allow_origins": [],
+    "expired_status": [410],
     "server_time": "server_time",
 }
 LIMITS: dict[str, Any] = {

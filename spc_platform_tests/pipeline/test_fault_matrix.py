@@ -29,7 +29,7 @@ from spc_platform.site.model import Resource
 from spc_platform.site.scaffold import scaffold
 from spc_platform.sources.decode import decode
 from spc_platform_tests.unit.lake_plant import CONFIG, MONDAY, ScriptedSource, at, body, measurement, plant_site
-from spc_platform_tests.unit.rest_server import answer, serving
+from spc_platform_tests.unit.rest_server import Request, answer, serving
 from spc_platform_tests.unit.test_rest import MEASUREMENTS, bodies, page, source
 
 PAGE = REPOSITORY / "docs" / "reference" / "fault-matrix.md"
@@ -154,6 +154,22 @@ def test_an_empty_page_that_names_a_next_one_is_no_end_and_endless_ones_are_boun
     endless = serving(lambda request: answer(page(cursor=str(int(request.query.get("cursor", "0")) + 1))))
     with endless as mes, pytest.raises(PermanentError, match=r"SPC-206.*max_pages = 20"):
         bodies(source(mes.url, tmp_path, limits={"max_pages": 20}))
+
+
+def test_a_source_may_say_by_another_status_that_a_cursor_expired(tmp_path: Path) -> None:
+    pages = {"0": answer(page(0, cursor="1")), "1": answer(page(1))}
+    gone = iter([True])
+
+    def reply(request: Request) -> bytes:
+        number = request.query.get("cursor", "0")
+        return answer({"error": "InvalidCursor"}, 400) if number == "1" and next(gone, False) else pages[number]
+
+    with serving(reply) as mes:
+        told = {"kind": "cursor", "next": "next_cursor", "expired_status": [400, 410]}
+        assert [each[0]["id"] for each in bodies(source(mes.url, tmp_path, pagination=told))] == ["M0", "M0", "M1"]
+    with serving(lambda request: answer({}, 400)) as mes, pytest.raises(PermanentError, match="400"):
+        bodies(source(mes.url, tmp_path, pagination=told))
+    assert len(mes.data_requests) == 1, "without a cursor it is a refusal as any other"
 
 
 @pytest.mark.parametrize(
