@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from spc_platform.contracts.events import OPERATIONS_EVENT_TYPES
 from spc_platform.engine import STEPS, Workspace, run_range
 from spc_platform.engine.steps import operations
 from spc_platform_tests.orchestration.scripted_mes import land, text, workspace
@@ -228,7 +229,7 @@ def told(finished: Finished) -> dict[str, list[Record]]:
     """What the plant told of two dates, by resource, in the order of its pages; of telemetry the meters alone."""
     ledger, landing = finished.workspace.ledger, finished.workspace.landing
     found: dict[str, list[Record]] = {}
-    for table in (*(f"raw_{name}" for name in operations.EVENTS), "raw_telemetry"):
+    for table in (*(f"raw_{name}" for name in OPERATIONS_EVENT_TYPES), "raw_telemetry"):
         pages = {(page.origin, page.sha256): page.resource for day in (MONDAY, TUESDAY) for page in ledger.pages(table, day)}
         for (_, digest), resource in sorted(pages.items()):
             records = json.loads(landing.read(digest))["data"]

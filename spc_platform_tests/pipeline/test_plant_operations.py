@@ -13,7 +13,8 @@ from graphlib import TopologicalSorter
 import polars as pl
 import pytest
 
-from spc_platform.engine.steps.operations import EVENTS, STEPS
+from spc_platform.contracts.events import OPERATIONS_EVENT_TYPES
+from spc_platform.engine.steps.operations import STEPS
 from spc_platform.plant.events import order_lifecycle
 from spc_platform.production.event_log import verify_chain
 from spc_platform_tests.pipeline.conftest import FOURTEEN_DATES, Finished
@@ -255,7 +256,7 @@ def test_the_genealogy_is_acyclic(finished: Finished) -> None:
 
 def test_every_revision_of_every_raw_record_of_execution_is_in_the_log_once(finished: Finished) -> None:
     log = finished.table("operations_event").cast({pl.Categorical: pl.String})
-    for kind in EVENTS:
+    for kind in OPERATIONS_EVENT_TYPES:
         columns = ["source_id", "record_id", "revision", "is_deleted", "production_date"]
         raw = Counter(finished.table(f"raw_{kind}").select(columns).iter_rows())
         logged = Counter(log.filter(event_type=kind).select(columns).iter_rows())
