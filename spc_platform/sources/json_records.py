@@ -9,7 +9,8 @@ Reasons in ``decode_error`` (``column:REASON`` joined by ``;``, record first, th
 ``NOT_AN_INTEGER``, ``NOT_A_BOOLEAN``, ``NOT_A_TIMESTAMP``, ``TIMESTAMP_WITHOUT_ZONE``, and for sources that
 state local times ``AMBIGUOUS_LOCAL_TIME`` and ``NONEXISTENT_LOCAL_TIME``. A value with a reason is null. What was assumed
 instead (``local_time``) stands in ``decode_note``, in the same form.
-Integers stand for text in text columns (an order number); digits of a second past the sixth are cut off.
+Integers stand for text in text columns (an order number), and digits as text for a revision. Digits of a second past
+the sixth are cut off.
 A record without identity is named by a hash of what it says: two such records of equal content are one.
 A record with two fields of one name is ``record:DUPLICATE_KEY``: RFC 8259 leaves open which of them counts, so none does.
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -35,6 +37,7 @@ from spc_platform.sources.json_plan import DECODED, INT64, Plan, plan_of
 from spc_platform.sources.json_shape import Shape, shape_of
 from spc_platform.sources.local_time import read_instants
 
+_DIGITS = re.compile(r"[0-9]{1,18}")
 _MOST_DIGITS = 400
 """Longer integers are beyond every column, and from 4300 digits on beyond Python's own reader."""
 
@@ -42,7 +45,7 @@ _MOST_DIGITS = 400
 def find(document: Any, path: str) -> Any:
     """What stands at a dotted path of a decoded document; None when there is nothing. Decodes raw parts on the way.
 
-    A name of the outer object that itself has dots (``@odata.nextLink``) is found as it is.
+    A name of the outer object that itself has dots (``@odata.nextLink``) is found as it is; a number counts in an array.
 
     >>> find({"d": {"next": "abc"}}, "d.next")
     'abc'
@@ -50,11 +53,15 @@ def find(document: Any, path: str) -> Any:
     parts = [path] if isinstance(document, dict) and path in document else path.split(".")
     for part in filter(None, parts):
         if isinstance(document, msgspec.Raw):
+            shelf: Any = list[msgspec.Raw] if bytes(memoryview(document)[:1]) == b"[" else dict[str, msgspec.Raw]
             try:
-                document = msgspec.json.decode(document, type=dict[str, msgspec.Raw])
+                document = msgspec.json.decode(document, type=shelf)
             except msgspec.ValidationError:
                 return None
-        document = document.get(part) if isinstance(document, dict) else None
+        if isinstance(document, list) and part.isdecimal() and int(part) < len(document):
+            document = document[int(part)]
+        else:
+            document = document.get(part) if isinstance(document, dict) else None
     return document
 
 
@@ -81,6 +88,19 @@ def open_page(body: bytes) -> Any:
             raise ValueError("nested too deeply") from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def shaped_records(document: Any, path: str, shape: Shape) -> Any:
+    """What stands where the records should; nothing there is no records where ``records_optional`` says so.
+
+    Around it the page must be whole: what the path leads through is there, and the page tells no error of its own.
+    """
+    found = find(document, path)
+    if found is not None or not shape.records_optional:
+        return found
+    outer = path.rpartition(".")[0]
+    is_whole = find(document, outer) is not None and not (shape.errors and find(document, shape.errors))
+    return [] if is_whole and isinstance(document, dict) else None
 
 
 def records_of(document: Any, path: str) -> Any:
@@ -144,7 +164,7 @@ def _shaped_rows(
     page = open_whole(body)
     if shape.rejects_duplicates and duplicated(body):
         page = marked(body)
-    flat, items, errors = shape.flatten(page, find(page, resource.records), plan.dtypes)
+    flat, items, errors = shape.flatten(page, shaped_records(page, resource.records, shape), plan.dtypes)
     rows = None
     try:
         if all(_is_text(value) for row in flat for value in row.values() if isinstance(value, str)):
@@ -234,7 +254,10 @@ def _repair(plan: Plan, value: Any, number: int, errors: dict[str, dict[int, str
         return plan.row()
     readable: dict[str, Any] = {}
     for column, name in plan.source.items():
-        field, reason = _read_field(plan.kind[column], value.get(name))
+        said = value.get(name)
+        if column == "revision" and isinstance(said, str) and _DIGITS.fullmatch(said):
+            said = int(said)
+        field, reason = _read_field(plan.kind[column], said)
         if reason and plan.dtypes[column] == UTC:
             reason = "NOT_A_TIMESTAMP"
         readable[plan.attribute[name]] = field

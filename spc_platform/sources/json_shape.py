@@ -5,7 +5,9 @@ counts in arrays, ``^`` stands for what is around a record (``^Name``: its paren
 
 ``layout = "records"``: an array of objects; ``keyed``: an object of objects, whose key is the field ``@key``; ``rows``: an
 array of arrays, named by ``columns``; ``columns``: an object of arrays of equal length.
-``columns = []``: names of the cells of a row, or the path of a list of names (or of objects with ``name``) in the page.
+``columns = []``: names of the cells of a row, or the path of a list of names (or of objects with ``name``) in the page, or
+``^columns`` beside the rows. Under ``explode`` the innermost elements may be such rows as well.
+``records_optional = false``: true where a page without records leaves out the array instead of sending an empty one.
 ``explode = []``: paths of nested arrays, outer first; each innermost element is a record.
 ``key = []``: paths whose values, joined by ``|``, are the record's identity.
 ``constants = {}``: column -> what the source leaves out. ``null_tokens = []``: values that mean nothing.
@@ -43,6 +45,7 @@ LAYOUTS = ("records", "keyed", "rows", "columns")
 SHAPE: dict[str, Any] = {
     "layout": "records",
     "columns": [],
+    "records_optional": False,
     "explode": [],
     "key": [],
     "constants": {},
@@ -90,6 +93,7 @@ class Shape:
                 raise self._wrong(key, f"is {value!r}, not a {wanted.__name__}")
         self._options = o
         self.rejects_duplicates = o["duplicate_keys"] == "reject"
+        self.records_optional, self.errors = bool(o["records_optional"]), str(o["errors"])
         self._quality = [self._rule(rule) for rule in o["quality"]]
         self._check()
         flat = not any(_is_path(path) for path in fields.values())
@@ -178,6 +182,8 @@ class Shape:
 
     def records(self, found: Any) -> Any:
         """What stands where the records should, when it is laid out so. Raises ValueError otherwise."""
+        if found == [] and self.records_optional:
+            return found
         raw = bytes(memoryview(found)[:1]) if isinstance(found, msgspec.Raw) else b""
         kind = list if self._options["layout"] in ("records", "rows") else dict
         if isinstance(found, kind) or raw == (b"[" if kind is list else b"{"):
@@ -208,20 +214,25 @@ class Shape:
 
     def _elements(self, page: Any, records: Any) -> Iterator[tuple[Any, tuple[Any, ...], str]]:
         """Every record, what is around it, innermost first, and why it is none."""
+        o = self._options
+        if records == [] and self.records_optional:
+            return
         levels: list[tuple[Any, tuple[Any, ...], str]] = [(each, (page,), "") for each in self._laid_out(page, records)]
         said = _getter(self._options["errors"]) if self._options["errors"] else None
-        for path in self._options["explode"]:
+        for path in o["explode"]:
             inner = _getter(path)
             deeper: list[tuple[Any, tuple[Any, ...], str]] = []
             for item, parents, broken in levels:
                 children = inner(item, parents) if isinstance(item, dict) else None
                 if broken or not isinstance(children, list):
                     is_error = said is not None and isinstance(item, dict) and bool(said(item, parents))
+                    if self.records_optional and isinstance(item, dict) and children is None and not (broken or is_error):
+                        continue
                     deeper.append((item, parents, broken or ("SOURCE_ERROR" if is_error else "NO_ARRAY")))
                     continue
                 if said is not None and not children and said(item, parents):
                     deeper.append((item, parents, "SOURCE_ERROR"))
-                deeper.extend((child, (item, *parents), "") for child in children)
+                deeper.extend((child, (item, *parents), "") for child in self._named(page, children, (item, *parents)))
             levels = deeper
         yield from levels
 
@@ -238,18 +249,24 @@ class Shape:
         if layout == "rows":
             if not isinstance(records, list):
                 raise ValueError("no array of rows")
-            names = self._column_names(page)
-            whole = [isinstance(row, list) and len(row) == len(names) for row in records]
-            return [dict(zip(names, row, strict=True)) if fits else row for row, fits in zip(records, whole, strict=True)]
+            return records if self._options["explode"] and not _holds_rows(records) else self._named(page, records, (page,))
         arrays = records if isinstance(records, dict) else {}
         lengths = {len(each) for each in arrays.values() if isinstance(each, list)}
         if len(lengths) != 1 or not all(isinstance(each, list) for each in arrays.values()):
             raise ValueError("no object of arrays of one length")
         return [dict(zip(arrays, cells, strict=True)) for cells in zip(*arrays.values(), strict=True)]
 
-    def _column_names(self, page: Any) -> list[str]:
+    def _named(self, page: Any, rows: list[Any], parents: tuple[Any, ...]) -> list[Any]:
+        """Rows of cells as objects, where the layout has such rows; what is no row of that length stays as it is."""
+        if self._options["layout"] != "rows" or (self._options["explode"] and not _holds_rows(rows)):
+            return rows
+        names = self._column_names(page, parents)
+        whole = [isinstance(row, list) and len(row) == len(names) for row in rows]
+        return [dict(zip(names, row, strict=True)) if fits else row for row, fits in zip(rows, whole, strict=True)]
+
+    def _column_names(self, page: Any, parents: tuple[Any, ...]) -> list[str]:
         given = self._options["columns"]
-        named = _getter(given)(page, ()) if isinstance(given, str) else given
+        named = _getter(given)(page, parents) if isinstance(given, str) else given
         if not isinstance(named, list):
             raise ValueError(f"no list of column names at {given!r}")  # noqa: TRY004 - the page is wrong, not the program
         return [str(each.get("name") if isinstance(each, dict) else each) for each in named]
@@ -293,6 +310,10 @@ def shape_of(resource: Resource) -> Shape:
 @lru_cache(maxsize=64)
 def _shape(name: str, fields: tuple[tuple[str, str], ...], options: bytes) -> Shape:
     return Shape(name, dict(fields), msgspec.json.decode(options))
+
+
+def _holds_rows(elements: list[Any]) -> bool:
+    return any(isinstance(each, list) for each in elements)
 
 
 def _is_path(path: str) -> bool:

@@ -29,7 +29,7 @@ from spc_platform.sources.clock import date_exchange
 from spc_platform.sources.decode import decode
 from spc_platform.sources.figures import timed_request
 from spc_platform.sources.http import Answer, Bounds, Transport, origin, redact, resolve_next
-from spc_platform.sources.json_records import find, open_page
+from spc_platform.sources.json_records import find, open_page, shaped_records
 from spc_platform.sources.json_shape import SHAPE, shape_of
 from spc_platform.sources.resilience import (
     STATE_FILE,
@@ -391,7 +391,8 @@ class RestSource:
         """What a page says of itself. Raises RetriableError when the body is not a whole page."""
         try:
             document = open_page(answer.body)
-            records = shape_of(resource).records(find(document, resource.records))
+            shape = shape_of(resource)
+            records = shape.records(shaped_records(document, resource.records, shape))
         except ValueError as error:
             where = redact(request.shown(), self._auth.secrets())
             if "nested too deeply" in str(error):
@@ -407,4 +408,4 @@ class RestSource:
                 f"{where}: not a page: {reason} at {resource.records!r};"
                 f" {len(answer.body)} bytes, sha256 {hashlib.sha256(answer.body).hexdigest()}, begins {start!r}"
             ) from None
-        return Facts(document, answer.headers, records, answer.body, shape_of(resource))
+        return Facts(document, answer.headers, records, answer.body, shape)

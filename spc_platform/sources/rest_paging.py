@@ -21,7 +21,7 @@ from requests.utils import parse_header_links
 
 from spc_platform.errors import PermanentError, SiteError
 from spc_platform.sources.http import resolve_next
-from spc_platform.sources.json_records import find, open_whole
+from spc_platform.sources.json_records import find, open_whole, shaped_records
 from spc_platform.sources.json_shape import Shape
 
 COUNTED = frozenset({"page", "offset", "keyset"})
@@ -123,7 +123,7 @@ class Facts:
             count = len(self.texts())
             return count, count
         page = open_whole(self.body)
-        return self.shape.counts(page, find(page, path))
+        return self.shape.counts(page, shaped_records(page, path, self.shape))
 
 
 class ShiftedError(PermanentError):

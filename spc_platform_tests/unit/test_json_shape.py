@@ -240,3 +240,69 @@ def test_names_that_stand_twice_are_found(text: bytes, expected: bool) -> None:
 def test_a_wrong_option_is_named_with_a_remedy(options: dict[str, Any], named: str) -> None:
     with pytest.raises(SiteError, match=named):
         telemetry({"data": []}, NAMED, **options)
+
+
+INFLUX: dict[str, Any] = {
+    "fields": {"stream_id": "^tags.machine", "observed_at": "time", "value": "value"},
+    "layout": "rows",
+    "columns": "^columns",
+    "key": ["^tags.machine", "time"],
+    "types": {"observed_at": "epoch_ns"},
+    "constants": {"unit": "degC"},
+    "errors": "error",
+    "records_optional": True,
+}
+SERIES = {
+    "name": "temp",
+    "tags": {"machine": "L1"},
+    "columns": ["time", "value", "st"],
+    "values": [[1774000000250000123, 24.5, "ok"], [1774000003000000000, None, "ok"], [1774000004000000000, 25.0]],
+}
+EXPLODED = [("results", ["series", "values"]), ("results.0.series", ["values"])]
+
+
+@pytest.mark.parametrize(("records", "explode"), EXPLODED)
+def test_rows_within_series_are_named_by_the_columns_of_their_series(records: str, explode: list[str]) -> None:
+    turned = {"tags": {"machine": "L2"}, "columns": ["value", "time"], "values": [[7.5, 1774000000250000000]]}
+    page = {"results": [{"statement_id": 0, "series": [SERIES, turned]}]}
+    frame = telemetry(page, records=records, explode=explode, **INFLUX)
+    assert frame["stream_id"].to_list() == ["L1", "L1", None, "L2"]
+    assert frame["value"].to_list() == [24.5, None, None, 7.5]
+    at = datetime(2026, 3, 20, 9, 46, 40, 250_000, tzinfo=UTC)
+    assert (frame["observed_at"][0], frame["observed_at"][3], frame["unit"][0]) == (at, at, "degC")
+    assert frame["decode_error"].to_list() == [None, None, "record:NOT_AN_OBJECT", None], "a short row spoils itself only"
+
+
+@pytest.mark.parametrize(("records", "explode"), EXPLODED)
+def test_a_slice_without_series_is_an_empty_page(records: str, explode: list[str]) -> None:
+    page = {"results": [{"statement_id": 0}]}
+    assert telemetry(page, records=records, explode=explode, **INFLUX).is_empty()
+    if records != "results":
+        with pytest.raises(ContractError, match="no array"):
+            telemetry(page, records=records, explode=explode, **(INFLUX | {"records_optional": False}))
+
+
+def test_what_a_page_without_series_says_of_an_error_is_no_empty_page() -> None:
+    said = {"results": [{"statement_id": 0, "error": "measurement not found"}]}
+    frame = telemetry(said, records="results", explode=["series", "values"], **INFLUX)
+    assert frame["decode_error"].to_list() == ["record:SOURCE_ERROR"]
+    for page in ({"error": "timeout"}, {}):
+        with pytest.raises(ContractError, match="no array"):
+            telemetry(page, records="results.0.series", explode=["values"], **INFLUX)
+    with pytest.raises(ContractError, match="no array"):
+        telemetry({"error": "timeout"}, records="results", explode=["series", "values"], **INFLUX)
+
+
+@pytest.mark.parametrize(
+    ("said", "revision", "error"),
+    [
+        ("3", 3, None),
+        ("x3", 1, "revision:NOT_AN_INTEGER"),
+        ("3.0", 1, "revision:NOT_AN_INTEGER"),
+        ("٣", 1, "revision:NOT_AN_INTEGER"),
+    ],
+)
+def test_a_revision_may_be_digits_as_text(said: str, revision: int, error: str | None) -> None:
+    plain = one({"rev": said}, {"revision": "rev"})
+    nested = one({"m": {"rev": said}}, {"revision": "m.rev"})
+    assert [(row["revision"], row["decode_error"]) for row in (plain, nested)] == [(revision, error)] * 2
