@@ -37,7 +37,8 @@ def config(root: Path) -> Source:
     return Source("drop", "files", resources, root=str(root))
 
 
-def test_the_lake_holds_what_the_plant_says_whatever_went_wrong_in_the_folder(tmp_path: Path, plant: Plant) -> None:
+def test_the_lake_holds_what_the_plant_says_whatever_went_wrong_in_the_folder(tmp_path: Path) -> None:
+    plant = Plant()
     root = tmp_path / "drop"
     root.mkdir()
     source = config(root)
