@@ -40,7 +40,7 @@ from spc_platform.lake.ledger import LandedPage, Ledger, PageOutcome
 from spc_platform.lake.page_rows import decoded_page, effective_date, page_records, production_day, resource_of
 from spc_platform.observe.traces import each_spanned, span
 from spc_platform.prepare.clock import ClockExchange
-from spc_platform.prepare.revisions import DELIVERED, drop_repeats, latest_revisions
+from spc_platform.prepare.revisions import DELIVERED, RANK, drop_repeats, latest_revisions
 from spc_platform.site.model import Resource, Site
 from spc_platform.sources.base import Page, Refuser, Source, WatermarkKeeper
 from spc_platform.sources.figures import WalkFigures, add_figures, walking
@@ -203,7 +203,7 @@ def raw_partition(table: str, production_date: date, site: Site, landing: Landin
         )
     if not frames:
         return contract.empty()
-    rows = pl.concat([frame.select(*contract.names, DELIVERED) for frame in frames])
+    rows = pl.concat([frame.select(*contract.names, DELIVERED, RANK) for frame in frames])
     return contract.conform(latest_revisions(drop_repeats(rows), ledger.superseded(table, production_date)))
 
 

@@ -12,7 +12,7 @@ from spc_platform.contracts.raw import DECODED_DTYPES, EVENT_TIME, PAYLOAD
 from spc_platform.errors import ContractError, LakeError
 from spc_platform.lake.ledger import LandedPage
 from spc_platform.lake.record_index import NEVER, RECORDS
-from spc_platform.prepare.revisions import DELIVERED
+from spc_platform.prepare.revisions import DELIVERED, RANK
 from spc_platform.site.model import Resource, Site
 from spc_platform.sources.base import Page
 from spc_platform.sources.decode import DROPPED, decode
@@ -35,12 +35,23 @@ def page_records(resource: Resource, page: LandedPage, body: bytes, site: Site) 
 def decoded_page(resource: Resource, table: str, body: bytes, origin: str, received_at: datetime) -> pl.DataFrame:
     """The rows of a page of the source, or of one that comparing a window made."""
     if not origin.startswith(OWN_PAGE):
-        return _with_identity(_with_time_of_delivery(decode(resource, table, body, origin), resource, received_at))
+        return _ordered(
+            _with_identity(_with_time_of_delivery(decode(resource, table, body, origin), resource, received_at)), resource
+        )
     schema = own_page_schema(table)
     kept = DECODED_DTYPES | {"decode_note": pl.String} | {column.name: column.dtype for column in PAYLOAD[table]}
     rows = pl.read_ndjson(body, schema=schema) if origin == f"{OWN_PAGE}{table}" else pl.DataFrame(schema=schema)
     typed = rows.select(pl.col(name).cast(dtype) for name, dtype in kept.items())
-    return typed.with_columns(pl.lit(None, _UTC).alias(DELIVERED))
+    noticed = pl.col("updated_at") if _is_ordered_by_delivery(resource) else pl.lit(None, _UTC)
+    return _ordered(typed.with_columns(noticed.alias(DELIVERED)), resource)
+
+
+def _is_ordered_by_delivery(resource: Resource) -> bool:
+    return bool(resource.options.get("order") == "delivery")
+
+
+def _ordered(frame: pl.DataFrame, resource: Resource) -> pl.DataFrame:
+    return frame.with_columns((pl.lit(0, pl.Int64) if _is_ordered_by_delivery(resource) else pl.col("revision")).alias(RANK))
 
 
 def own_page_schema(table: str) -> dict[str, Any]:
@@ -56,10 +67,14 @@ def typed_records(resource: Resource, table: str, page: Page, site: Site) -> pl.
 
 
 def _with_time_of_delivery(frame: pl.DataFrame, resource: Resource, received_at: datetime) -> pl.DataFrame:
-    """Adds ``DELIVERED`` to named records of files that state neither revision nor time of update.
+    """Adds ``DELIVERED`` to named records of files that state neither revision nor time of update, and where ``order`` says so.
 
     What was delivered later corrects the earlier. It is no time of the source, so it is kept apart from ``updated_at``.
     """
+    if _is_ordered_by_delivery(resource):
+        # A page may tell of one record twice: rows count as a microsecond each, far less than landing one takes.
+        at = pl.lit(received_at.astimezone(UTC), _UTC) + pl.duration(microseconds=pl.col("page_row"))
+        return frame.with_columns(at.cast(_UTC).alias(DELIVERED))
     ordered = resource.format in DROPPED and not {"revision", "updated_at"} & resource.fields.keys()
     named = pl.col("record_id").str.contains("^(unnamed|page)-").not_() & pl.col("updated_at").is_null() & ordered
     return frame.with_columns(pl.when(named).then(pl.lit(received_at.astimezone(UTC), _UTC)).alias(DELIVERED))
@@ -90,12 +105,12 @@ def _records(frame: pl.DataFrame, table: str, site: Site, received_at: datetime)
         raise ContractError(
             f"decoding gave {table} records without record_id; every record needs one to be told from the others"
         )
-    content = frame.select(sorted(set(frame.columns) - {"page_row", "decode_note"}))
+    content = frame.select(sorted(set(frame.columns) - {"page_row", "decode_note", RANK}))
     return frame.select(
         "record_id",
-        "revision",
+        pl.col(RANK).alias("revision"),
         content.hash_rows(seed=_SEED).reinterpret(signed=True).alias("content_hash"),
-        pl.coalesce("updated_at", DELIVERED).cast(_UTC).cast(pl.Int64).fill_null(NEVER).alias("updated_at"),
+        pl.coalesce(DELIVERED, "updated_at").cast(_UTC).cast(pl.Int64).fill_null(NEVER).alias("updated_at"),
         pl.col("updated_at").cast(_UTC).cast(pl.Int64).fill_null(NEVER).alias("stated_at"),
         _effective_at(table, received_at).cast(_UTC).cast(pl.Int64).alias("event_at"),
         effective_date(table, site, received_at).cast(pl.Int32).alias("production_date"),

@@ -246,9 +246,18 @@ def _source(toml: TomlFile, values: dict[str, Any], path: tuple[str | int, ...])
             )
     if not {"source_id", "kind"} <= read.keys():
         return None
-    if read["kind"] in COLLECTED:
-        resources = [each and replace(each, options={**COLLECTED_OPTIONS, **each.options}) for each in resources]
+    beneath = _implied(read)
+    if beneath:
+        resources = [each and replace(each, options={**beneath, **each.options}) for each in resources]
     return Source(**read, resources=tuple(resource for resource in resources if resource is not None))
+
+
+def _implied(source: dict[str, Any]) -> dict[str, Any]:
+    """Options of every resource that the source implies."""
+    if source["kind"] in COLLECTED:
+        return COLLECTED_OPTIONS
+    tracks_changes = source["kind"] == "rest" and source.get("pagination", {}).get("delta") is True
+    return {"order": "delivery"} if tracks_changes else {}
 
 
 def _check_files(toml: TomlFile, resources: list[Resource | None], path: tuple[str | int, ...]) -> None:

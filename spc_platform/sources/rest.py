@@ -245,7 +245,8 @@ class RestSource:
             raise SiteError(
                 f"source {name!r}: unknown key resources.{resource.name}.options.{key}; {did_you_mean(key, allowed)}"
             )
-        checked(name, f"resources.{resource.name}.options", given, RESOURCE)
+        section = f"resources.{resource.name}.options"
+        checked(name, section, given, RESOURCE, {f"{section}.order": ("revision", "delivery")})
         shape_of(resource)
         pagination = checked(name, "pagination", {**self._pagination, **options["pagination"]}, PAGINATION, CHOICES)
         if options["since_param"] or "since_param" in resource.options:

@@ -91,7 +91,15 @@ LIMITS: dict[str, Any] = {
     "news_limit": 2,
     "future_s": 300.0,
 }
-RESOURCE: dict[str, Any] = {"params": {}, "since_param": "", "counts_path": "", "body": {}, "headers": {}, "pagination": {}}
+RESOURCE: dict[str, Any] = {
+    "params": {},
+    "since_param": "",
+    "counts_path": "",
+    "body": {},
+    "headers": {},
+    "pagination": {},
+    "order": "revision",
+}
 """Options of a resource that the request takes; those of its records are ``json_shape.SHAPE``."""
 INNER = ("none", "cursor", "next_link", "link_header", "page", "offset", "keyset", "odata")
 CHOICES = {
