@@ -7,7 +7,8 @@
     ``kind = "none"``, or ``password`` with ``secret_env``, the variable that holds it, and ``user_env`` where the user is
     not in the URL. ``connect`` is a table of further arguments of the driver, such as ``sslmode = "verify-full"``.
 ``limits``
-    ``rows = 5000`` of a page; ``statement_s = 60.0`` of a statement; ``connect_s = 10.0``; ``retries = 3`` of connecting,
+    ``rows = 5000`` of a page; ``statement_s = 60.0`` of a statement, after which and 5 s more a connection that is silent is
+    cut; ``connect_s = 10.0``; ``retries = 3`` of connecting,
     spaced by ``backoff_s = 0.5`` to ``backoff_max_s = 10.0`` within ``deadline_s = 60.0``; ``breaker_failures = 5``,
     ``breaker_reset_s = 60.0``; ``future_s = 300.0``: a row later than now by more is landed, but moves no watermark.
 
@@ -25,7 +26,8 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -45,11 +47,13 @@ from spc_platform.sources.http import redact
 from spc_platform.sources.resilience import STATE_FILE, Backoff, Deadline, RetriableError, StateFile, circuit_breaker, retrying
 from spc_platform.sources.rest_config import checked
 from spc_platform.sources.sql_query import Value, as_said, earlier, is_later, query_of, watermark_text, watermark_value
+from spc_platform.sources.sql_watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, Result
 
 logger = logging.getLogger(__name__)
+_OPENING: ContextVar[Watchdog | None] = ContextVar("watchdog of the connection that is being opened", default=None)
 
 AUTH: dict[str, Any] = {"kind": "none", "secret_env": "", "user_env": "", "connect": {}}
 LIMITS: dict[str, Any] = {
@@ -64,6 +68,8 @@ LIMITS: dict[str, Any] = {
     "breaker_reset_s": 60.0,
     "future_s": 300.0,
 }
+GRACE_S = 5.0
+"""A server that ends a statement by itself has this long to tell us so before its connection is cut."""
 _PLAIN = (str, int, float, bool, Decimal, datetime, date, bytes, type(None))
 _REFUSED = ("28", "42", "0A", "3D", "3F")
 """Classes of SQLSTATE that trying again cannot help: authorisation, syntax or access, unsupported, no database, no schema."""
@@ -112,7 +118,7 @@ class SqlSource:
         newest = None
         if since is not None and query.watermark is not None:
             with self._opened(resource) as connection:
-                newest = connection.execute(query.newest(None)).scalar()
+                newest = self._newest(resource, connection, None)
         yield from self._pages(resource, as_said(newest, since, resource.zone) if since is not None else None)
 
     def next_watermark(self, resource: Resource) -> str | None:
@@ -120,15 +126,15 @@ class SqlSource:
         return watermark_text(self._reached.get(resource.name))
 
     def has_news(self, resource: Resource, watermark: str | None) -> str | None:
-        """The newest watermark beyond the given one, or None. One short query, no retries."""
+        """The newest watermark beyond the given one, or None. One short query, one attempt to connect."""
         query, before = self._queries[resource.name], watermark_value(watermark)
         if query.watermark is None:
             # Whatever it holds would be read anew; that it answers at all is still to be found out.
-            with self._opened(resource):
+            with self._opened(resource, attempts=1):
                 pass
             return f"unmarked:{datetime.now(UTC).isoformat()}"
-        with self._opened(resource) as connection:
-            newest = connection.execute(query.newest(before)).scalar()
+        with self._opened(resource, attempts=1) as connection:
+            newest = self._newest(resource, connection, before)
         latest = datetime.now(UTC) + timedelta(seconds=self._limits["future_s"])
         return None if newest is None or is_later(newest, latest, resource.zone) else watermark_text(newest)
 
@@ -140,10 +146,12 @@ class SqlSource:
         query = self._queries[resource.name]
         with self._opened(resource) as connection:
             statement = query.rows(since, self._until(resource, connection))
-            result = connection.execution_options(stream_results=True, yield_per=int(self._limits["rows"])).execute(statement)
+            with self._bounded(resource, connection):
+                streamed = connection.execution_options(stream_results=True, yield_per=int(self._limits["rows"]))
+                result = streamed.execute(statement)
             names = list(result.keys())
             place = names.index(query.watermark) if query.watermark in names else None
-            for number, rows in enumerate(each_timed(result.partitions()), start=1):
+            for number, rows in enumerate(each_timed(self._batches(resource, connection, result)), start=1):
                 seen = [] if place is None else [row[place] for row in rows]
                 yield Page(
                     source_id=self.config.source_id,
@@ -156,6 +164,37 @@ class SqlSource:
                 # Reached only when the consumer asks on, so after it is done with the page.
                 self._reach(resource, seen)
 
+    def _batches(self, resource: Resource, connection: Connection, result: Result[Any]) -> Iterator[Sequence[Sequence[Any]]]:
+        """What the cursor fetches, each within its time; the time that the consumer takes does not count."""
+        batches = result.partitions()
+        while True:
+            with self._bounded(resource, connection):
+                rows = next(batches, None)
+            if rows is None:
+                return
+            yield rows
+
+    def _newest(self, resource: Resource, connection: Connection, since: Value | None) -> Any:
+        with self._bounded(resource, connection):
+            return connection.execute(self._queries[resource.name].newest(since)).scalar()
+
+    @contextmanager
+    def _bounded(self, resource: Resource, connection: Connection) -> Iterator[None]:
+        """Cuts the connection when the database stays silent. Raises TransientError then."""
+        seconds = self._limits["statement_s"] + GRACE_S
+        with Watchdog(seconds) as watchdog:
+            watchdog.watch(connection.connection.driver_connection)
+            try:
+                yield
+            except Exception:
+                if not watchdog.has_fired:
+                    raise
+                raise TransientError(
+                    f"{self._target}, resource {resource.name!r}: {_silent(seconds)}. Check the network between here and the"
+                    " database, or raise limits.statement_s for a slow view",
+                    code="SPC-140",
+                ) from None
+
     def _reach(self, resource: Resource, seen: Sequence[Value | None]) -> None:
         latest = datetime.now(UTC) + timedelta(seconds=self._limits["future_s"])
         credible = [value for value in seen if value is not None and not is_later(value, latest, resource.zone)]
@@ -167,7 +206,7 @@ class SqlSource:
         settle_s, query = float(resource.options.get("settle_s", 0.0)), self._queries[resource.name]
         if not settle_s or query.watermark is None:
             return None
-        newest = connection.execute(query.newest(None)).scalar()
+        newest = self._newest(resource, connection, None)
         return as_said(newest, datetime.now(UTC) - timedelta(seconds=settle_s), resource.zone)
 
     def _make_engine(self, url: str, auth: dict[str, Any]) -> Engine:
@@ -209,30 +248,47 @@ class SqlSource:
             extra = {"postgresql": "postgresql", "mssql": "mssql", "oracle": "oracle"}.get(target.get_backend_name(), "")
             remedy = f"install the extra: spc_platform[{extra}]" if extra else "install its driver"
             raise SiteError(f"source {name!r}: {error}; {remedy}", code="SPC-442") from None
+        # Before what SQLAlchemy asks of a new connection, which is to be watched too.
+        event.listen(engine, "connect", self._watch_opening, insert=True)
         if target.get_backend_name() == "sqlite":
             event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only = ON"))
         return engine
 
+    def _watch_opening(self, driver: Any, _: Any) -> None:
+        watchdog = _OPENING.get()
+        if watchdog is not None:
+            watchdog.watch(driver)
+
     @contextmanager
-    def _opened(self, resource: Resource) -> Iterator[Connection]:
+    def _opened(self, resource: Resource, attempts: int | None = None) -> Iterator[Connection]:
         """A connection in a read-only snapshot; what the database says against us becomes one of our errors."""
         from sqlalchemy.exc import DBAPIError
 
-        connection = self._connect(resource)
+        connection = self._connect(resource, 1 + int(self._limits["retries"]) if attempts is None else attempts)
         try:
             yield connection
         except DBAPIError as error:
             raise self._failure(resource, error) from None
         finally:
-            connection.close()
+            # It has no more to say that would be missed, but the end of a transaction waits for an answer too.
+            with suppress(DBAPIError, TransientError), self._closing(resource, connection):
+                connection.close()
 
-    def _connect(self, resource: Resource) -> Connection:
+    @contextmanager
+    def _closing(self, resource: Resource, connection: Connection) -> Iterator[None]:
+        if connection.invalidated or connection.closed:
+            yield
+            return
+        with self._bounded(resource, connection):
+            yield
+
+    def _connect(self, resource: Resource, attempts: int) -> Connection:
         limits = self._limits
         deadline = Deadline(limits["deadline_s"])
         backoff = Backoff(deadline, limits["backoff_s"], limits["backoff_max_s"], limits["backoff_max_s"])
         connection: Connection | None = None
         try:
-            for attempt in retrying(backoff, 1 + int(limits["retries"])):
+            for attempt in retrying(backoff, attempts):
                 with attempt:
                     connection = self._breaker.call(self._attempt, resource)
         except pybreaker.CircuitBreakerError:
@@ -248,14 +304,21 @@ class SqlSource:
     def _attempt(self, resource: Resource) -> Connection:
         from sqlalchemy.exc import DBAPIError
 
-        try:
-            with timed_request():
-                connection = self._engine.connect()
-            if self._engine.dialect.name == "postgresql":
-                connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-                connection.exec_driver_sql(f"SET statement_timeout = {int(self._limits['statement_s'] * 1000)}")
-        except DBAPIError as error:
-            raise self._failure(resource, error, is_retriable=True) from None
+        seconds = self._limits["connect_s"] + GRACE_S
+        with Watchdog(seconds) as watchdog:
+            before = _OPENING.set(watchdog)
+            try:
+                with timed_request():
+                    connection = self._engine.connect()
+                if self._engine.dialect.name == "postgresql":
+                    connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                    connection.exec_driver_sql(f"SET statement_timeout = {int(self._limits['statement_s'] * 1000)}")
+            except DBAPIError as error:
+                if watchdog.has_fired:
+                    raise RetriableError(f"{self._target}, resource {resource.name!r}: {_silent(seconds)}") from None
+                raise self._failure(resource, error, is_retriable=True) from None
+            finally:
+                _OPENING.reset(before)
         return connection
 
     def _failure(self, resource: Resource, error: Any, *, is_retriable: bool = False) -> PermanentError | TransientError:
@@ -270,6 +333,10 @@ class SqlSource:
                 f"{where}; correct the resource's path, query or columns, or grant the user to read", code="SPC-251"
             )
         return RetriableError(where) if is_retriable else TransientError(where, code="SPC-140")
+
+
+def _silent(seconds: float) -> str:
+    return f"no answer within {seconds:g} s, so the connection was cut"
 
 
 def arrow_body(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -22,7 +25,7 @@ from spc_platform.lake.ledger import Ledger
 from spc_platform.settings import Settings
 from spc_platform.site.model import Resource
 from spc_platform.site.model import Source as SourceConfig
-from spc_platform.sources import open_source
+from spc_platform.sources import open_source, sql
 from spc_platform.sources.sql import SqlSource, arrow_body
 from spc_platform_tests.postgresql import PASSWORD, Server, server
 from spc_platform_tests.unit.lake_plant import plant_site
@@ -317,6 +320,156 @@ def test_a_connection_over_a_network_that_swallows_packets_ends_by_itself(lands:
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
         assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 30_000
+
+
+class Swallower:
+    """Passes bytes on; what a server says after ``silent`` was set, or after so many bytes, is acknowledged and lost."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self.silent = threading.Event()
+        self.silent_after = 10**9
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open = [self._listener]
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+                self._open += [client, server]
+                threading.Thread(target=self._pump, args=(client, server, False), daemon=True).start()
+                threading.Thread(target=self._pump, args=(server, client, True), daemon=True).start()
+
+    def _pump(self, origin: socket.socket, target: socket.socket, is_answer: bool) -> None:
+        passed = 0
+        with suppress(OSError):
+            while data := origin.recv(4096):
+                passed += len(data)
+                if not is_answer or (passed < self.silent_after and not self.silent.is_set()):
+                    target.sendall(data)
+
+    def close(self) -> None:
+        for each in self._open:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+@contextmanager
+def swallower(port: int) -> Iterator[Swallower]:
+    proxy = Swallower(port)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> float:
+    monkeypatch.setattr(sql, "GRACE_S", 0.5)
+    return 1.0
+
+
+def through(lands: Lands, proxy: Swallower, statement_s: float) -> str:
+    """Puts the proxy before the database; gives the URL without it."""
+    healthy = lands.config.base_url
+    url = f"postgresql+psycopg://reader@127.0.0.1:{proxy.port}/mes?sslmode=disable"
+    lands.config = replace(lands.config, base_url=url, limits=LIMITS | {"statement_s": statement_s, "connect_s": statement_s})
+    return healthy
+
+
+def test_a_database_that_falls_silent_within_a_walk_is_given_up_in_time(
+    lands: Lands, owner: sa.Engine, postgresql: Server, short: float
+) -> None:
+    write(owner, range(1000))
+    with swallower(postgresql.port) as proxy:
+        healthy = through(lands, proxy, short)
+        walk = lands.source().walk(VIEW, None)
+        assert pl.read_ipc_stream(next(walk).body).height == 100
+        proxy.silent.set()
+        began = time.monotonic()
+        with pytest.raises(TransientError, match=r"no answer within 1\.5 s") as silent:
+            list(walk)
+        assert time.monotonic() - began < 3.0
+        assert silent.value.code == "SPC-140"
+    lands.config = replace(lands.config, base_url=healthy)
+    lands.land()
+    assert lands.in_force() == truth(owner)
+
+
+@pytest.mark.parametrize("silent_after", [2_200, 6_000, 20_000])
+def test_landing_a_database_that_falls_silent_ends_and_the_next_one_converges(
+    lands: Lands, owner: sa.Engine, postgresql: Server, short: float, silent_after: int
+) -> None:
+    """Silent while the connection is made ready, within the first batch, or after some of them."""
+    write(owner, range(1000))
+    with swallower(postgresql.port) as proxy:
+        healthy = through(lands, proxy, short)
+        proxy.silent_after = silent_after
+        began = time.monotonic()
+        with pytest.raises(TransientError):
+            lands.land()
+        assert time.monotonic() - began < 5.0
+    lands.config = replace(lands.config, base_url=healthy)
+    lands.land()
+    assert lands.in_force() == truth(owner)
+
+
+def test_a_walk_that_is_given_up_does_not_wait_for_a_silent_database(
+    lands: Lands, owner: sa.Engine, postgresql: Server, short: float
+) -> None:
+    write(owner, range(1000))
+    with swallower(postgresql.port) as proxy:
+        through(lands, proxy, short)
+        walk = lands.source().walk(VIEW, None)
+        next(walk)
+        proxy.silent.set()
+        began = time.monotonic()
+        walk.close()
+        assert time.monotonic() - began < 3.0
+
+
+def test_a_slow_consumer_keeps_its_connection(lands: Lands, owner: sa.Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "GRACE_S", 0.1)
+    lands.config = replace(lands.config, limits=LIMITS | {"statement_s": 0.3})
+    write(owner, range(200))
+    walk = lands.source().walk(VIEW, None)
+    pages = [next(walk)]
+    time.sleep(0.6)
+    assert len([*pages, *walk]) == 2
+
+
+def test_a_statement_of_sqlite_that_takes_too_long_is_interrupted(
+    tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "GRACE_S", 0.2)
+    endless = "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n) SELECT max(id) AS id FROM n"
+    resource = replace(VIEW, path="", fields={"record_id": "id"}, options={"query": endless})
+    lands = Lands(tmp_path / "data", f"sqlite:///{database}", resource, statement_s=0.2)
+    with pytest.raises(TransientError, match="no answer within") as ended:
+        lands.land()
+    assert ended.value.code == "SPC-140"
+
+
+def test_whether_there_are_news_is_asked_once(lands: Lands, caplog: pytest.LogCaptureFixture) -> None:
+    lands.config = replace(
+        lands.config, base_url="postgresql+psycopg://reader@127.0.0.1:1/mes", limits=LIMITS | {"retries": 3, "backoff_s": 0.01}
+    )
+    source = lands.source()
+    asked = []
+    source._engine.dialect.connect, connect = (
+        lambda *a, **k: (asked.append(1), connect(*a, **k))[1],
+        source._engine.dialect.connect,
+    )
+    with pytest.raises(TransientError):
+        source.has_news(VIEW, None)
+    assert len(asked) == 1
+    with pytest.raises(TransientError):
+        list(source.walk(VIEW, None))
+    assert len(asked) == 5
 
 
 def test_local_times_of_sqlite_are_read_in_the_sources_zone(tmp_path: Path, database: Path) -> None:
