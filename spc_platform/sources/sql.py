@@ -358,12 +358,12 @@ def _series(name: str, values: list[Any]) -> pl.Series:
 
 
 def _connect_arguments(backend: str, limits: dict[str, Any]) -> dict[str, Any]:
-    connect_s, statement_s = limits["connect_s"], limits["statement_s"]
+    connect_s = limits["connect_s"]
     # Without, a network that swallows what it is given holds a walk for hours: the server's own limit does not reach us.
     alive = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
     return {
         "postgresql": {"connect_timeout": max(1, round(connect_s)), **alive},
         "sqlite": {"timeout": connect_s},
-        "mssql": {"timeout": max(1, round(statement_s))},
+        "mssql": {"timeout": max(1, round(connect_s))},
         "oracle": {"tcp_connect_timeout": connect_s},
     }.get(backend, {})
