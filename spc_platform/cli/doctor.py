@@ -50,7 +50,9 @@ def run_status() -> int:
         console.print(
             f"source {source['source_id']}: {source['pages']} pages, {source['records']} records, "
             f"newest {source['newest_at']}, last success {source['last_success_at']}, "
-            f"last error {source['last_error'] or 'none'}"
+            f"last error {source['last_error'] or 'none'}",
+            markup=False,
+            soft_wrap=True,
         )
     for line in _spooled(plant):
         console.print(line)

@@ -47,6 +47,8 @@ _SECRET_PATTERNS = (
 )
 
 
+_SHORT = 6
+"""A secret shorter than this is hidden as a word only: as part of words it would hide much and show itself by that."""
 _KNOWN: set[str] = set()
 
 
@@ -68,6 +70,14 @@ def _forms(secret: str) -> tuple[str, ...]:
     return tuple(sorted(forms, key=len, reverse=True))
 
 
+@lru_cache(maxsize=256)
+def _as_word(form: str) -> re.Pattern[str]:
+    """A form of a secret where no word goes on at its ends; escapes of URLs and of JSON are no part of a word."""
+    begin = r"(?:(?<!\w)|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt]))" if re.match(r"\w", form) else ""
+    end = r"(?!\w)" if re.search(r"\w\Z", form) else ""
+    return re.compile(begin + re.escape(form) + end)
+
+
 def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """The text without the given secrets and without anything that looks like one.
 
@@ -76,7 +86,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """
     for secret in secrets:
         for form in _forms(secret):
-            text = text.replace(form, "***")
+            text = _as_word(form).sub("***", text) if len(secret) < _SHORT else text.replace(form, "***")
     for pattern, replacement in _SECRET_PATTERNS:
         text = pattern.sub(replacement, text)
     return text

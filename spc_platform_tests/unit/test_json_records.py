@@ -130,7 +130,7 @@ def test_the_text_of_a_bad_record_is_kept_as_it_was_sent() -> None:
 
 
 def test_every_reason_of_a_record_is_named_in_column_order() -> None:
-    frame = rows(row(unit=5.5, value="x", rev="2", updated_at="never", deleted="no"))
+    frame = rows(row(unit=5.5, value="x", rev="two", updated_at="never", deleted="no"))
     assert frame["decode_error"].to_list() == [
         "revision:NOT_AN_INTEGER;updated_at:NOT_A_TIMESTAMP;is_deleted:NOT_A_BOOLEAN;value:NOT_A_NUMBER;unit:NOT_A_TEXT"
     ]

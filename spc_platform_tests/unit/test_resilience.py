@@ -178,6 +178,12 @@ def test_a_secret_is_hidden_in_a_url_too(text: str) -> None:
     assert "c4n" not in redact(text, ["c4n/ry +1"])
 
 
+def test_a_short_secret_is_hidden_as_a_word_and_not_within_words() -> None:
+    assert redact("session of es refused, id=es&x=1 'es' es", ["es"]) == "session of *** refused, id=***&x=1 '***' ***"
+    assert redact("a%2Fes b", ["es"]) == "a%2F*** b"
+    assert redact("xa!b? a!", ["a!"]) == "xa!b? ***"
+
+
 def test_ordinary_text_survives_redaction() -> None:
     text = "GET https://mes/api/v1/measurements?updated_since=2026-11-02T06:00:00Z&cursor=abc&limit=5: status 503"
     assert redact(text) == text
