@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from spc_platform.cli.main import app
 from spc_platform.errors import ContractError
 from spc_platform.settings import REPOSITORY
+from spc_platform_tests.conftest import lacking
 
 REFERENCE = REPOSITORY / "docs" / "reference"
 SCHEMAS = {verb: json.loads((REFERENCE / f"{name}.schema.json").read_text()) for verb, name in (
@@ -195,7 +196,7 @@ def test_nist_subgroups_of_silicon_thickness(folder: Path, shared_data: Path) ->
     """CCXBAR.DAT of NIST Dataplot: 20 values in days; grand mean and mean range by hand from the file."""
     source = shared_data / "nist-handbook-spc" / "CCXBAR.DAT"
     if not source.is_file():
-        pytest.skip("no NIST handbook data")
+        lacking(f"no {source}; set SPC_SHARED_DATA to a folder that has the data of NIST's handbook")
     cells = [line.split() for line in source.read_text().splitlines()]
     rows = [(float(row[0]), row[1]) for row in cells if len(row) == 2 and re.fullmatch(r"\d+\.\d+", row[0])]
     path = folder / "silicon.csv"

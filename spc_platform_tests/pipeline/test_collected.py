@@ -19,9 +19,6 @@ import dagster as dg
 import polars as pl
 import pytest
 
-pytest.importorskip("asyncua", reason="the extra opcua is not installed")
-pytest.importorskip("paho.mqtt", reason="the extra mqtt is not installed")
-
 from spc_platform.build import build_defs
 from spc_platform.collect.spool import Spool
 from spc_platform.engine import Workspace

@@ -21,9 +21,6 @@ import pytest
 import trustme
 import zstandard
 
-pytest.importorskip("asyncua", reason="the extra opcua is not installed")
-pytest.importorskip("paho.mqtt", reason="the extra mqtt is not installed")
-
 from spc_platform.site.scaffold import scaffold
 from spc_platform_tests.collect.broker import Broker
 from spc_platform_tests.collect.opcua.collection import free_port

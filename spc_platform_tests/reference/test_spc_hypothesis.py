@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.stats.tests
 from scipy import stats
+from statsmodels.stats.diagnostic import normal_ad
 
 from spc_platform.spc.hypothesis import (
     anderson_darling,
@@ -240,7 +241,6 @@ def test_two_poisson_rates_of_rs_example() -> None:
 
 
 def test_anderson_darling_agrees_with_statsmodels() -> None:
-    normal_ad = pytest.importorskip("statsmodels.stats.diagnostic").normal_ad
     rng = np.random.default_rng(12)
     for values in (rng.normal(0, 1, 40), rng.exponential(1, 60), rng.uniform(0, 1, 15), rng.normal(0, 1, 200) ** 3):
         ours, (statistic, p_value) = anderson_darling(values), normal_ad(values)

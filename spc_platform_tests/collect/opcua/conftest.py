@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("asyncua", reason="the extra opcua is not installed")
-
 from spc_platform.collect.opcua import OpcUaConnector
 from spc_platform.collect.readings import Recorder
 from spc_platform.collect.spool import Spool
